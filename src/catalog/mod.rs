@@ -1,0 +1,1 @@
+//! Collections, schemas and pipelines.

@@ -1,0 +1,1 @@
+//! Memory to segments, segments to fewer segments.

@@ -1,0 +1,127 @@
+//! Segment to searchable graph.
+//!
+//! ```text
+//!   .vec rows ──▶ IndexBuilder::build ──▶ .graph file ──▶ VectorIndex::search
+//! ```
+//! I1 an index is immutable once published. I2 every row can be reached. I3 `search` returns only rows
+//! that `admit` lets through, nearest first, and says how many it looked at.
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Instant;
+
+use crate::types::{Distance, ErrorKind};
+
+/// Vectors of a segment: row-major `n × dim`, normalised for cosine.
+#[derive(Clone, Copy)]
+pub struct VectorBlock<'a> {
+    /// Components of each row.
+    pub dim: usize,
+    /// `n × dim` components.
+    pub rows: &'a [f32],
+    /// How rows are compared.
+    pub distance: Distance,
+}
+
+impl<'a> VectorBlock<'a> {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len() / self.dim.max(1)
+    }
+
+    /// No rows?
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// One row. Panics if there is no such row.
+    #[allow(clippy::indexing_slicing)]
+    pub fn row(&self, row: u32) -> &'a [f32] {
+        let start = row as usize * self.dim;
+        &self.rows[start..start + self.dim]
+    }
+}
+
+/// Watches and stops a build from another thread.
+#[derive(Debug, Default)]
+pub struct BuildControl {
+    /// Rows inserted so far.
+    pub done: AtomicU64,
+    /// Set to give up.
+    pub cancelled: AtomicBool,
+}
+
+/// One search within one segment.
+pub struct IndexQuery<'a> {
+    /// `dim` components, normalised for cosine.
+    pub vector: &'a [f32],
+    /// Rows wanted.
+    pub k: usize,
+    /// Candidates kept while walking; at least `k`.
+    pub ef_search: usize,
+    /// May this row be returned? (live at the snapshot, and matching the filter)
+    pub admit: &'a (dyn Fn(u32) -> bool + Sync),
+    /// Give up after this.
+    pub deadline: Option<Instant>,
+}
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub struct IndexHits {
+    /// `(internal distance, row)`, nearest first; at most `k`.
+    pub rows: Vec<(f32, u32)>,
+    /// Distances computed.
+    pub visited: u64,
+}
+
+/// Builds the index file of one segment.
+pub trait IndexBuilder: Send + Sync {
+    /// Builds over `vectors` and writes `path` (complete and fsynced, or not at all).
+    fn build(&self, vectors: VectorBlock<'_>, path: &Path, control: &BuildControl) -> Result<(), IndexError>;
+}
+
+/// A built index; read-only, shared by all searches.
+pub trait VectorIndex: Send + Sync {
+    /// The nearest admitted rows. May return fewer than `k` though more are admitted; the caller then scans.
+    fn search(&self, vectors: VectorBlock<'_>, query: &IndexQuery<'_>) -> Result<IndexHits, IndexError>;
+    /// Bytes of memory it holds.
+    fn bytes(&self) -> usize;
+}
+
+/// Why an index cannot be built, opened or searched.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The file is not what was written.
+    #[error("index file {path:?} is damaged: {reason}; delete it and it will be built again")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Reading or writing failed.
+    #[error("cannot access index file {path:?}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Somebody asked for it.
+    #[error("index build was cancelled")]
+    Cancelled,
+    /// The deadline passed while walking.
+    #[error("search ran past its deadline")]
+    Deadline,
+}
+
+impl IndexError {
+    /// What the caller should do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Corrupt { .. } => ErrorKind::DataLoss,
+            Self::Io { .. } | Self::Cancelled => ErrorKind::Unavailable,
+            Self::Deadline => ErrorKind::Timeout,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The newest rows, searchable at once.

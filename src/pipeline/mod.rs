@@ -1,0 +1,1 @@
+//! The runtime every stage shares: bounded channels, threads, supervision.

@@ -1,0 +1,1 @@
+//! The doors: REST and gRPC on one port.

@@ -1,0 +1,1 @@
+//! Immutable segments and the manifest that names the live ones.

@@ -1,0 +1,18 @@
+//! The words every stage shares. Imports nothing of ours.
+mod batch;
+mod collection;
+mod columns;
+mod distance;
+mod error;
+mod id;
+mod position;
+mod raw;
+
+pub use batch::{Entry, Expect, Op, OpKind, Outcome, Reject, WriteBatch};
+pub use collection::{CollectionConfig, CollectionId, GraphParams};
+pub use columns::{Column, columns_of};
+pub use distance::Distance;
+pub use error::ErrorKind;
+pub use id::{PointId, PointIdError, POINT_ID_BYTES_MAX};
+pub use position::{Lsn, PartitionPosition, Position, SourceRange, Verdict};
+pub use raw::{RawBatch, RawRecord, RawRows};

@@ -1,0 +1,1 @@
+//! Write-ahead log: the first durable copy of every accepted record.
