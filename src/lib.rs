@@ -25,5 +25,6 @@ pub mod store;
 pub mod index;
 pub mod catalog;
 pub mod query;
+pub mod engine;
 pub mod serve;
 pub mod cli;

@@ -1,1 +1,11 @@
-//! One search, from request to hits.
+//! The read side: one snapshot over memtables and segments, from request to hits.
+mod filter;
+mod request;
+mod row_set;
+
+pub use filter::{Filter, FilterError, PayloadView};
+pub use request::{
+    FreshAsOf, Freshness, Hit, Nearest, PayloadEdit, PayloadSelection, PointSelector, Positions, ReadOptions,
+    Record, ScrollAnswer, ScrollRequest, SearchAnswer, SearchRequest,
+};
+pub use row_set::RowSet;
