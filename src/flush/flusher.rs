@@ -5,8 +5,7 @@ use std::sync::Arc;
 use crate::memtable::{Block, Memtable};
 use crate::shard::Frozen;
 use crate::store::{
-    QuarantineFile, QuarantinedReject, RowRef, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError,
-    Tombstone, write_quarantine,
+    Quarantined, QuarantineFile, RowRef, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError, Tombstone,
 };
 use crate::types::CollectionConfig;
 
@@ -32,16 +31,13 @@ pub fn flush(config: &CollectionConfig, dir: &Path, frozen: &Frozen, id: Segment
             &SegmentInput { id, dim: config.dim, distance: config.distance, rows: &rows, tombstones: &tombstones },
         )?),
     };
-    let rejected: Vec<QuarantinedReject> = frozen
+    let rejected: Vec<Quarantined> = frozen
         .memtable
         .rejected()
         .into_iter()
-        .map(|one| QuarantinedReject { source: one.source, lsn: one.lsn, reject: one.reject })
+        .map(|one| Quarantined { source: one.source, lsn: one.lsn, reject: one.reject })
         .collect();
-    let quarantine = match rejected.is_empty() {
-        true => None,
-        false => Some(write_quarantine(dir, &rejected)?),
-    };
+    let quarantine = QuarantineFile::write(dir, &rejected)?;
     Ok(Flushed { segment, origins, quarantine })
 }
 

@@ -60,7 +60,7 @@ impl HashMemtable {
         Self::default()
     }
 
-    fn touch(&self, bytes: usize) {
+    fn grow(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.since.lock().get_or_insert_with(Instant::now);
     }
@@ -68,7 +68,7 @@ impl HashMemtable {
 
 impl Memtable for HashMemtable {
     fn append(&self, block: Block) -> u32 {
-        self.touch(block.bytes());
+        self.grow(block.bytes());
         let block = Arc::new(block);
         // Rows before the map: whoever finds a number in the map can locate its row.
         let first = {
@@ -97,14 +97,18 @@ impl Memtable for HashMemtable {
         }
     }
 
+    fn touch(&self) {
+        self.grow(0);
+    }
+
     fn bury(&self, tombstone: Tombstone) {
-        self.touch(tombstone.id.as_str().len() + 64);
+        self.grow(tombstone.id.as_str().len() + 64);
         self.tombstones.lock().push(tombstone);
     }
 
     fn reject(&self, rejected: Vec<Rejected>) {
         let bytes = rejected.iter().map(|one| one.reject.value.as_ref().map_or(0, String::len) + 256).sum();
-        self.touch(bytes);
+        self.grow(bytes);
         self.rejected.lock().extend(rejected);
     }
 

@@ -57,6 +57,8 @@ pub trait Memtable: Send + Sync {
     fn latest(&self, id: &str) -> Option<u32>;
     /// Stamps a row dead.
     fn kill(&self, row: u32, at: Lsn);
+    /// Notes that something happened that a manifest must come to hold, if only a position that moved.
+    fn touch(&self);
     /// Remembers a deletion.
     fn bury(&self, tombstone: Tombstone);
     /// Remembers rejected records.

@@ -146,6 +146,7 @@ impl Apply<'_> {
         if let Some(range) = &entry.source {
             self.marks.move_position(range);
         }
+        self.view.active.touch();
     }
 }
 

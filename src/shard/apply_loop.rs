@@ -90,7 +90,7 @@ impl ApplyLoop {
     fn freeze_if_due(&mut self) {
         let view = self.core.view.load();
         let old = view.active.since().is_some_and(|since| since.elapsed() >= self.core.tuning.memtable_age_max);
-        if (old || self.is_full(&view)) && view.frozen.len() < self.core.tuning.frozen_max {
+        if old || self.is_full(&view) {
             drop(view);
             self.freeze();
         }
@@ -98,7 +98,10 @@ impl ApplyLoop {
 
     fn freeze(&mut self) {
         let view = self.core.view.load_full();
-        let Some(flush) = self.flush.as_ref().filter(|_| view.active.since().is_some()) else { return };
+        // Whoever asked for a freeze that finds no room asks again; blocking here would stop the very swaps
+        // that make room.
+        let due = view.active.since().is_some() && view.frozen.len() < self.core.tuning.frozen_max;
+        let Some(flush) = self.flush.as_ref().filter(|_| due) else { return };
         let marks = &self.core.marks;
         let frozen = Arc::new(Frozen {
             memtable: Arc::clone(&view.active),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::apply_loop::Control;
 use super::marks::Marks;
@@ -16,7 +16,7 @@ use super::view::{Snapshot, View};
 use crate::engine::CollectionInfo;
 use crate::index::BuildControl;
 use crate::memtable::Rejected;
-use crate::store::{Manifest, SegmentId, StoreError, read_quarantine};
+use crate::store::{Manifest, StoreError};
 use crate::types::{CollectionConfig, Lsn};
 use crate::wal::{GroupCommit, LogHandle, LogOptions};
 
@@ -49,8 +49,8 @@ pub(super) struct Core {
     pub marks: Marks,
     /// What is on disk. Held while the view's segments change, so that both always name the same ones.
     pub manifest: Mutex<Manifest>,
-    /// Files being written that no manifest names yet.
-    pub unfinished: Mutex<Vec<SegmentId>>,
+    /// Read-locked while files are written that no manifest names yet; garbage is collected under the other lock.
+    pub writers: RwLock<()>,
     /// A flush has failed for want of room.
     pub disk_full: AtomicBool,
     pub closing: AtomicBool,
@@ -158,7 +158,7 @@ impl Shard {
             if newest.len() >= limit {
                 break;
             }
-            let rejects = read_quarantine(&self.core.segments_dir, file)?.into_iter().rev();
+            let rejects = file.read(&self.core.segments_dir)?.into_iter().rev();
             newest.extend(rejects.map(|one| Rejected { source: one.source, lsn: one.lsn, reject: one.reject }));
         }
         newest.truncate(limit);
@@ -167,7 +167,6 @@ impl Shard {
 
     /// Waits until everything up to `lsn` is in segments, and every segment that deserves a graph has it.
     pub async fn wait_indexed(&self, lsn: Lsn) {
-        let _ = self.core.control.send(Control::Freeze);
         loop {
             let changed = self.core.changed.notified();
             let flushed = self.core.marks.flushed() >= lsn;
@@ -175,6 +174,9 @@ impl Shard {
             let lacks = |segment| crate::flush::lacks_graph(segment, &self.core.config.graph);
             if self.core.is_closing() || flushed && !view.segments.iter().any(|segment| lacks(segment)) {
                 return;
+            }
+            if !flushed {
+                let _ = self.core.control.send(Control::Freeze);
             }
             // The ring may have come between the look and the wait.
             let _ = tokio::time::timeout(Duration::from_millis(100), changed).await;
@@ -184,9 +186,9 @@ impl Shard {
     /// Flushes what is in memory now; returns when a manifest names it.
     pub async fn flush(&self) {
         let lsn = self.core.marks.applied();
-        let _ = self.core.control.send(Control::Freeze);
         while self.core.marks.flushed() < lsn && !self.core.is_closing() {
             let changed = self.core.changed.notified();
+            let _ = self.core.control.send(Control::Freeze);
             let _ = tokio::time::timeout(Duration::from_millis(100), changed).await;
         }
     }
