@@ -1,1 +1,2 @@
 //! Settings: file, environment, flags; unknown keys are errors.
+pub mod pipeline;
