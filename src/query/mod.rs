@@ -3,7 +3,9 @@ mod filter;
 mod request;
 mod row_set;
 
-pub use filter::{Filter, FilterError, PayloadView};
+pub use filter::{
+    FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, Filter, FilterError, Instant, PayloadView, top_level_field,
+};
 pub use request::{
     FreshAsOf, Freshness, Hit, Nearest, PayloadEdit, PayloadSelection, PointSelector, Positions, ReadOptions,
     Record, ScrollAnswer, ScrollRequest, SearchAnswer, SearchRequest,

@@ -6,7 +6,19 @@ use wincode::{SchemaRead, SchemaWrite};
 
 /// Log sequence number: the index of an entry in a shard's log. The first entry is 1; 0 means "nothing yet".
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, SchemaWrite, SchemaRead,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    SchemaWrite,
+    SchemaRead,
 )]
 #[serde(transparent)]
 pub struct Lsn(pub u64);
@@ -64,10 +76,9 @@ impl<'de> Deserialize<'de> for Position {
         }
         match Form::deserialize(deserializer)? {
             Form::Number(number) => Ok(number.into()),
-            Form::Text(text) => text
-                .parse()
-                .map(Position)
-                .map_err(|_| serde::de::Error::custom(format!("position {text:?} is not an unsigned integer"))),
+            Form::Text(text) => text.parse().map(Position).map_err(|_| {
+                serde::de::Error::custom(format!("position {text:?} is not an unsigned integer"))
+            }),
         }
     }
 }
