@@ -39,10 +39,11 @@ test-fast: ## what needs no broker, for daily work
 	@scripts/test.sh fast
 
 check: ## format, import rules, clippy and docs without warnings
-	@scripts/bootstrap.sh build
+	@scripts/bootstrap.sh check
 	@scripts/check.sh
 
 fmt: ## format the code
+	@scripts/bootstrap.sh check
 	$(CARGO) fmt --all
 
 bench: ## figures: see docs/benchmarks.md

@@ -3,6 +3,7 @@
 #
 #   bootstrap.sh demo     to build the slim set: a C compiler and Rust
 #   bootstrap.sh build    to build everything: also C++ and Perl (librdkafka, OpenSSL)
+#   bootstrap.sh check    to check it: also clippy and rustfmt
 #   bootstrap.sh test     to run every test: also Java and Maven (a real Kafka and registry), Python (real clients)
 #
 # As root it installs system packages with apt. Otherwise it prints the one command that does, and ends with 1.
@@ -14,10 +15,9 @@ set -euo pipefail
 
 LEVEL=${1:-build}
 case $LEVEL in
-  demo | build | test) ;;
-  *) echo "usage: $0 demo|build|test" >&2; exit 2 ;;
+  demo | build | check | test) ;;
+  *) echo "usage: $0 demo|build|check|test" >&2; exit 2 ;;
 esac
-wants() { case $LEVEL in demo) [ "$1" = demo ] ;; build) [ "$1" != test ] ;; *) true ;; esac; }
 
 PACKAGES=() # what apt has to install
 REASONS=()
@@ -75,13 +75,13 @@ join() {
 [ -e /usr/include/stdio.h ] || need libc6-dev "C headers"
 have curl || need curl "downloads"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ] || need ca-certificates "HTTPS"
-if wants build; then
+if [ "$LEVEL" != demo ]; then
   have c++ || need g++ "C++ compiler, for librdkafka"
   have make || need make "librdkafka and OpenSSL"
   # perl-base, which is always there, lacks modules that OpenSSL's configuration loads.
   perl -MFindBin -MIPC::Cmd -MFile::Compare -MTime::Piece -e1 2>/dev/null || need perl "OpenSSL's configuration"
 fi
-if wants test; then
+if [ "$LEVEL" = test ]; then
   if [ "$(java_version)" -lt 17 ]; then
     apt_fresh
     for jre in openjdk-17-jre-headless openjdk-21-jre-headless openjdk-25-jre-headless; do
@@ -142,12 +142,6 @@ rust_by_apt() {
     [ -n "$(candidate "cargo$suffix")" ] || continue
     need "rustc$suffix" "Rust ${version%%[+~-]*}"
     need "cargo$suffix" "Rust's build tool"
-    if [ "$LEVEL" = test ]; then # formatter and linter of `make check`; their names differ
-      local tool
-      for tool in "rustfmt$suffix" "rust$suffix-clippy" "rust-clippy$suffix"; do
-        [ "$(candidate "$tool")" = "$version" ] && need "$tool" "make check"
-      done
-    fi
     install_packages
     hash -r
     # Again, for the PATH.
@@ -164,9 +158,30 @@ if ! rust_fits; then
   rust_fits || die "Rust is installed but $(command -v rustc) is older than $MSRV; please put the newer one first in PATH"
 fi
 
+# Clippy and rustfmt from where the compiler came from.
+rust_tools_fit() { (cd "$ROOT" && cargo clippy --version && cargo fmt --version) >/dev/null 2>&1; }
+rust_tools() {
+  say "clippy and rustfmt are missing"
+  if have rustup; then
+    (cd "$ROOT" && rustup component add clippy rustfmt >&2)
+  elif have dpkg-query; then
+    local suffix tool
+    suffix=$(dpkg-query -S "$(readlink -f "$(command -v rustc)")" 2>/dev/null | sed -n 's/^rustc\(-[^:]*\)\{0,1\}:.*/\1/p')
+    apt_fresh
+    for tool in "rustfmt$suffix" "rust$suffix-clippy" "rust-clippy$suffix"; do # the names follow two fashions
+      [ -z "$(candidate "$tool")" ] || need "$tool" "make check"
+    done
+    install_packages
+  fi
+}
+if [ "$LEVEL" = check ] && ! rust_tools_fit; then
+  rust_tools
+  rust_tools_fit || die "cargo clippy and cargo fmt are needed; with rustup: rustup component add clippy rustfmt"
+fi
+
 # ---------------------------------------------------------------- Python environment for the checks
 
-if wants test && [ -e "$ROOT/scripts/requirements-test.txt" ]; then
+if [ "$LEVEL" = test ] && [ -e "$ROOT/scripts/requirements-test.txt" ]; then
   venv=$CACHE/venv
   # Made anew when the requirements or the interpreter change.
   stamp=$({ cat "$ROOT/scripts/requirements-test.txt"; python3 --version; } | cksum)
