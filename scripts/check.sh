@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Everything that can be said about the code without running its tests. Writes nothing in the source folder.
+# Goes on after a failure, so that one run shows everything; the exit status tells.
+set -uo pipefail
+# shellcheck source=scripts/env.sh
+. "$(dirname "$0")/env.sh"
+cd "$ROOT" || exit 1
+
+FAILED=()
+step() { # NAME COMMAND…
+  local name=$1 started=$SECONDS
+  shift
+  say "── $name"
+  if "$@" </dev/null; then say "$name: fine ($((SECONDS - started)) s)"; else FAILED+=("$name"); fi
+}
+
+pipelines() {
+  local files
+  mapfile -t files < <(find pipelines -name '*.yaml' 2>/dev/null | sort)
+  [ ${#files[@]} -gt 0 ] || return 0
+  # With --workspace, as the tests build it: another set of packages would unify other features and build twice.
+  cargo build -q --workspace --bins || return 1
+  local file bad=0
+  for file in "${files[@]}"; do
+    "$TARGET/debug/proximadb" pipeline validate "$file" || { say "$file is not valid"; bad=1; }
+  done
+  return $bad
+}
+
+scripts() { # where shellcheck is at hand
+  if have shellcheck; then
+    git ls-files -z -- '*.sh' .ci/run | xargs -0 shellcheck -x
+  else
+    local file bad=0
+    while IFS= read -r file; do bash -n "$file" || bad=1; done < <(git ls-files -- '*.sh' .ci/run)
+    return $bad
+  fi
+}
+
+step format cargo fmt --all --check
+step tidy scripts/tidy.sh
+step scripts scripts
+step clippy cargo clippy --workspace --all-targets -- -D warnings
+# The set that `make demo` builds has code of its own behind `cfg(not(feature = …))`.
+step "clippy, slim set" cargo clippy --no-default-features --bin proximadb -- -D warnings
+step docs env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+step pipelines pipelines
+
+[ ${#FAILED[@]} = 0 ] || { say "failed: $(printf '%s; ' "${FAILED[@]}" | sed 's/; $//')"; exit 1; }
+say "all checks are fine"
