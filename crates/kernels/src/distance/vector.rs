@@ -28,5 +28,6 @@ pub fn all_finite(v: &[f32]) -> bool {
     const BLOCK: usize = 64;
     let (blocks, rest) = v.as_chunks::<BLOCK>();
     let finite = |x: &f32| x.abs() < f32::INFINITY; // false for NaN too
-    blocks.iter().all(|block| block.iter().fold(true, |so_far, x| so_far & finite(x))) && rest.iter().all(finite)
+    blocks.iter().all(|block| block.iter().fold(true, |so_far, x| so_far & finite(x)))
+        && rest.iter().all(finite)
 }
