@@ -168,7 +168,7 @@ impl Search<'_> {
         if Instant::now() < self.deadline {
             return Ok(());
         }
-        Err(EngineError::Timeout { action: "search", timeout: self.request.read.timeout })
+        Err(EngineError::Timeout { action: "search" })
     }
 }
 
