@@ -40,7 +40,7 @@ pub use gc::{GcReport, collect_garbage};
 pub use ids::Ids;
 pub use manifest::{Manifest, SegmentEntry};
 pub use meta::{FileMeta, SegmentId, SegmentMeta};
-pub use quarantine::{Quarantined, QuarantineFile};
+pub use quarantine::{QuarantineFile, Quarantined};
 pub use rows::{PickedRows, RowRef, RowSource, Tombstone};
 pub use segment_reader::Segment;
 pub use segment_writer::{SegmentInput, SegmentWriter};

@@ -8,7 +8,9 @@ use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use proximadb_kernels::map::Map;
@@ -48,7 +50,8 @@ impl ParquetFile {
         let metadata = ArrowReaderMetadata::load(&source, ArrowReaderOptions::new())
             .map_err(|error| source.corrupt(&error))?;
         let values = metadata.metadata().file_metadata().key_value_metadata().into_iter().flatten();
-        let text = values.into_iter().find(|value| value.key == META_KEY).and_then(|value| value.value.as_deref());
+        let text =
+            values.into_iter().find(|value| value.key == META_KEY).and_then(|value| value.value.as_deref());
         let viper = ViperMeta::decode(&source.path, text)?;
         if viper.segment != meta.id || viper.rows != meta.rows || viper.dim != meta.dim {
             return Err(StoreError::corrupt(&source.path, "it is of another segment than the manifest's"));
@@ -86,14 +89,21 @@ impl ParquetFile {
         };
         let column = typed(&joined, kind).filter(|column| column.len() == self.rows);
         column.map(Some).ok_or_else(|| {
-            corrupt(&format!("{} values of type {}, expected {} of {kind:?}", joined.len(), joined.data_type(), self.rows))
+            corrupt(&format!(
+                "{} values of type {}, expected {} of {kind:?}",
+                joined.len(),
+                joined.data_type(),
+                self.rows
+            ))
         })
     }
 
     fn read(&self, root: usize) -> Result<Vec<ArrayRef>, ParquetError> {
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), [root]);
-        let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).with_limit(self.rows).build()?;
+        let reader =
+            builder.with_projection(mask).with_batch_size(BATCH_ROWS).with_limit(self.rows).build()?;
         reader.map(|batch| batch.map(|batch| batch.column(0).clone()).map_err(ParquetError::from)).collect()
     }
 
@@ -143,7 +153,9 @@ impl CheckedMap {
         let end = start.checked_add(length).filter(|end| *end <= self.bytes.len());
         let Some(end) = end else {
             let has = self.bytes.len();
-            return Err(ParquetError::EOF(format!("{length} bytes at {start} are asked for, the file has {has}")));
+            return Err(ParquetError::EOF(format!(
+                "{length} bytes at {start} are asked for, the file has {has}"
+            )));
         };
         let bad = |bad: super::block_checks::BadBlock| ParquetError::General(bad.describe(0));
         self.checks.range(&self.bytes, start..end).map_err(bad)?;

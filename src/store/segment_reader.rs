@@ -46,7 +46,8 @@ impl Segment {
         };
         let vectors = BlockFile::open(dir, &meta.vec, header)?;
         if vectors.len() as u64 != u64::from(meta.rows) * u64::from(meta.dim) * 4 {
-            let what = format!("it has {} bytes of vectors for {} rows of {}", vectors.len(), meta.rows, meta.dim);
+            let what =
+                format!("it has {} bytes of vectors for {} rows of {}", vectors.len(), meta.rows, meta.dim);
             return Err(StoreError::corrupt(vectors.path(), what));
         }
         Ok(Self {
@@ -149,8 +150,9 @@ impl Segment {
         // The same objects as in `payload_json`, but mapped and not compressed.
         let value = |row| {
             let payload = self.payloads.payload(row)?;
-            json_field::extract(payload, field)
-                .map_err(|error| StoreError::corrupt(self.payloads.path(), format!("the payload of row {row}: {error}")))
+            json_field::extract(payload, field).map_err(|error| {
+                StoreError::corrupt(self.payloads.path(), format!("the payload of row {row}: {error}"))
+            })
         };
         let values: Vec<Option<Value>> = (0..self.meta.rows).map(value).collect::<Result<_, _>>()?;
         Ok(column_of(&values))
@@ -198,6 +200,9 @@ impl Segment {
 
 impl std::fmt::Debug for Segment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Segment").field("id", &self.meta.id).field("rows", &self.meta.rows).finish_non_exhaustive()
+        f.debug_struct("Segment")
+            .field("id", &self.meta.id)
+            .field("rows", &self.meta.rows)
+            .finish_non_exhaustive()
     }
 }
