@@ -16,7 +16,7 @@ step() { # NAME COMMAND…
 
 pipelines() {
   local files
-  mapfile -t files < <(find pipelines -name '*.yaml' 2>/dev/null | sort)
+  mapfile -t files < <(find pipelines docs/examples -name '*.yaml' 2>/dev/null | sort)
   [ ${#files[@]} -gt 0 ] || return 0
   # With --workspace, as the tests build it: another set of packages would unify other features and build twice.
   cargo build -q --workspace --bins || return 1
