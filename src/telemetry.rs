@@ -30,3 +30,9 @@ pub fn metrics() -> Arc<dyn Fn() -> String + Send + Sync> {
     });
     Arc::new(move || handle.as_ref().map(PrometheusHandle::render).unwrap_or_default())
 }
+
+/// Starts logging of warnings and errors only: for commands whose own words are what there is to read.
+pub fn init_quiet_logs() {
+    let logs = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("warn")).with_writer(std::io::stderr);
+    drop(logs.with_target(false).try_init());
+}

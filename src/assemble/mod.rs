@@ -17,7 +17,7 @@ use crate::shard::Tuning;
 use crate::types::ErrorKind;
 use crate::wal::LogOptions;
 
-pub use pipelines::{PipelineError, peek};
+pub use pipelines::{PipelineError, dry_run};
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]

@@ -2,15 +2,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::catalog::CatalogStore;
+use crate::catalog::{CatalogError, CatalogStore, DesiredState, PipelineRecord};
 use crate::config::pipeline::{PipelineSpec, SecretError, SourceSpec};
-use crate::decode::{self, SchemaCache, SchemaSource, Target};
+use crate::decode::{self, Decoded, SchemaCache, SchemaSource, Target};
 use crate::engine::{Engine, EngineError, NewCollection};
 use crate::ingest::{Ingest, Parts, PartsError};
 use crate::shard::Shard;
 use crate::source::file::FileSource;
 use crate::source::{PositionLookup, Source, SourceError};
-use crate::types::{ErrorKind, PartitionPosition, RawBatch};
+use crate::types::{Distance, ErrorKind, PartitionPosition, RawBatch};
 
 /// Why a pipeline cannot be added.
 #[derive(Debug, thiserror::Error)]
@@ -80,8 +80,9 @@ pub async fn add(engine: &Arc<Engine>, path: &Path, spec: PipelineSpec) -> Resul
     }
     let collection = collection(engine, &spec).await?;
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let kept = engine.catalog().put_pipeline(&spec.pipeline, &text).await;
-    kept.map_err(|error| in_engine(&spec, EngineError::from_catalog(error)))?;
+    keep(&**engine.catalog(), &spec.pipeline, text)
+        .await
+        .map_err(|error| in_engine(&spec, EngineError::from_catalog(error)))?;
     let shard = Arc::clone(collection.shard());
     let room = spec.limits.in_flight_bytes.as_usize();
     let (name, sink) = (spec.pipeline.clone(), spec.sink.collection.clone());
@@ -97,6 +98,23 @@ pub async fn add(engine: &Arc<Engine>, path: &Path, spec: PipelineSpec) -> Resul
     let ingest = Ingest::new(name.clone(), sink, shard, room, Arc::new(move || factory.parts()));
     let added = engine.add_pipeline(ingest).await;
     added.map_err(|source| PipelineError::Engine { pipeline: name, source })
+}
+
+/// Tells the catalog of the pipeline; whether it is paused stays as it was.
+async fn keep(catalog: &dyn CatalogStore, name: &str, yaml: String) -> Result<(), CatalogError> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    match catalog.pipeline(name).await {
+        Ok(known) if known.yaml == yaml => Ok(()),
+        Ok(known) => catalog.update_pipeline(&PipelineRecord { yaml, updated_ms: now, ..known }).await,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let name = name.to_string();
+            let desired = DesiredState::Running;
+            let record = PipelineRecord { name, yaml, desired, created_ms: now, updated_ms: now };
+            catalog.create_pipeline(&record).await
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn collection(
@@ -189,8 +207,38 @@ fn open_source(
     }
 }
 
-/// The first records of a pipeline's source, as they come; nothing is written or committed anywhere.
-pub fn peek(spec: &PipelineSpec, base: &Path, records: usize) -> Result<Vec<RawBatch>, PipelineError> {
+/// Decodes the first records of a pipeline's source; nothing is written, kept or committed anywhere.
+///
+/// For threads that may block, inside a tokio runtime.
+pub fn dry_run(spec: &PipelineSpec, base: &Path, records: usize) -> Result<Vec<Decoded>, PipelineError> {
+    let unusable = |error: &dyn std::error::Error| SourceError::Fatal {
+        problem: in_full(error),
+        remedy: "change the pipeline".to_string(),
+    };
+    let distance = spec.sink.create.as_ref().map_or(Distance::Dot, |create| create.distance);
+    let target = Target { dim: spec.map.vector.dim, distance };
+    let runtime = tokio::runtime::Handle::current();
+    let schemas = decode::schema_source(spec, runtime, Arc::new(NoCache)).map_err(|error| unusable(&error))?;
+    let mut decoder = decode::build(spec, target, schemas).map_err(|error| unusable(&error))?;
+    let mut decoded = Vec::new();
+    for batch in peek(spec, base, records)? {
+        decoded.push(decoder.decode(&batch).map_err(|error| unusable(&error))?);
+    }
+    Ok(decoded)
+}
+
+struct NoCache;
+
+impl SchemaCache for NoCache {
+    fn get(&self, _registry: &str, _id: u32) -> Option<String> {
+        None
+    }
+
+    fn put(&self, _registry: &str, _id: u32, _schema: &str) {}
+}
+
+/// The first records of a pipeline's source, as they come.
+fn peek(spec: &PipelineSpec, base: &Path, records: usize) -> Result<Vec<RawBatch>, PipelineError> {
     #[cfg(feature = "kafka")]
     if let SourceSpec::Kafka(_) = &spec.source {
         return Ok(crate::source::kafka::KafkaSource::peek(kafka::options(spec)?, records)?);
@@ -238,7 +286,7 @@ struct CatalogSchemas {
 
 impl SchemaCache for CatalogSchemas {
     fn get(&self, registry: &str, id: u32) -> Option<String> {
-        self.runtime.block_on(self.catalog.get_schema(registry, id)).ok().flatten()
+        self.runtime.block_on(self.catalog.schema(registry, id)).ok().flatten()
     }
 
     fn put(&self, registry: &str, id: u32, schema: &str) {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::RwLock;
 use uuid::Uuid;
 
-use crate::catalog::{CatalogStore, PipelineState as DesiredState};
+use crate::catalog::{CatalogStore, DesiredState, check_name};
 use crate::ingest::{Ingest, PipelineState};
 use crate::shard::{Shard, Tuning};
 use crate::types::{CollectionConfig, CollectionId, Distance, GraphParams};
@@ -99,7 +99,7 @@ impl Engine {
             changing: tokio::sync::Mutex::new(()),
             ready: AtomicBool::new(false),
         };
-        for config in engine.catalog.list_collections().await.map_err(EngineError::from_catalog)? {
+        for config in engine.catalog.collections().await.map_err(EngineError::from_catalog)? {
             let collection = engine.open_collection(config.clone()).await?;
             engine.collections.write().insert(config.name, collection);
         }
@@ -132,6 +132,7 @@ impl Engine {
 
     /// Creates a collection; its catalog entry is durable when this returns.
     pub async fn create_collection(&self, new: NewCollection) -> Result<Arc<Collection>, EngineError> {
+        check_name(&new.name).map_err(EngineError::from_catalog)?;
         check(&new)?;
         let _changing = self.changing.lock().await;
         if self.collections.read().contains_key(&new.name) {
@@ -174,8 +175,9 @@ impl Engine {
                 code: "collection_in_use",
             });
         }
+        let Ok(collection) = self.collection(name) else { return Ok(false) };
         self.catalog.delete_collection(name).await.map_err(EngineError::from_catalog)?;
-        let Some(collection) = self.collections.write().remove(name) else { return Ok(false) };
+        self.collections.write().remove(name);
         let dir = self.collection_dir(collection.config().id);
         close_and_remove(collection, &dir).await;
         tracing::info!(collection = name, "deleted a collection");
@@ -200,7 +202,7 @@ impl Engine {
     pub async fn add_pipeline(&self, ingest: Ingest) -> Result<(), EngineError> {
         let ingest = Arc::new(ingest);
         let name = ingest.progress().name().to_string();
-        let known = self.catalog.get_pipeline(&name).await.ok();
+        let known = self.catalog.pipeline(&name).await.ok();
         let paused = known.is_some_and(|pipeline| pipeline.desired == DesiredState::Paused);
         self.pipelines.write().insert(name.clone(), Arc::clone(&ingest));
         if paused {
