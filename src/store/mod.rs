@@ -9,7 +9,7 @@
 //! I1 a file is complete and fsynced before a manifest names it, and never changes afterwards.
 //! I2 no answer comes from a byte whose checksum has not passed.
 //! I3 the newest manifest decides; if it is damaged the store stops and says so, it never falls back.
-pub(crate) mod block_format;
+mod block_format;
 mod block_checks;
 mod block_reader;
 mod block_writer;

@@ -45,7 +45,7 @@ impl Segment {
             segment: meta.id.0,
         };
         let vectors = BlockFile::open(dir, &meta.vec, header)?;
-        if vectors.len() as u64 != u64::from(meta.rows) * u64::from(meta.dim) * 4 {
+        if vectors.len() as u128 != u128::from(meta.rows) * u128::from(meta.dim) * 4 {
             let what =
                 format!("it has {} bytes of vectors for {} rows of {}", vectors.len(), meta.rows, meta.dim);
             return Err(StoreError::corrupt(vectors.path(), what));
