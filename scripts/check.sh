@@ -14,16 +14,31 @@ step() { # NAME COMMAND…
   if "$@" </dev/null; then say "$name: fine ($((SECONDS - started)) s)"; else FAILED+=("$name"); fi
 }
 
+# Every pipeline that we ship or show: the files, and the blocks in docs/ that are whole ones.
 pipelines() {
-  local files
-  mapfile -t files < <(find pipelines docs/examples -name '*.yaml' 2>/dev/null | sort)
-  [ ${#files[@]} -gt 0 ] || return 0
+  local blocks files
+  blocks=$(mktemp -d)
+  perl -e '
+    my $folder = shift;
+    for my $page (@ARGV) {
+      open my $in, "<", $page or die "$page: $!";
+      (my $name = $page) =~ tr{/}{_};
+      my $block;
+      while (<$in>) {
+        if (/^```/ && defined $block) {
+          if ($block =~ /^version: 1$/m) { open my $out, ">", "$folder/$name-line$." or die; print $out $block }
+          undef $block;
+        } elsif (/^```yaml/) { $block = "" } elsif (defined $block) { $block .= $_ }
+      }
+    }' "$blocks" README.md docs/*.md
+  mapfile -t files < <(find pipelines docs/examples "$blocks" -type f | sort)
   # With --workspace, as the tests build it: another set of packages would unify other features and build twice.
   cargo build -q --workspace --bins || return 1
   local file bad=0
   for file in "${files[@]}"; do
-    "$TARGET/debug/proximadb" pipeline validate "$file" || { say "$file is not valid"; bad=1; }
+    "$TARGET/debug/proximadb" pipeline validate "$file" >/dev/null || { say "$(basename "$file") is not valid"; bad=1; }
   done
+  rm -rf "$blocks"
   return $bad
 }
 
