@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::catalog::{CatalogError, CatalogStore, DesiredState, PipelineRecord};
 use crate::config::pipeline::{PipelineSpec, SecretError, SourceSpec};
-use crate::decode::{self, Decoded, SchemaCache, SchemaSource, Target};
+use crate::decode::{
+    self, Decoded, NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaSource, SchemaText, Target,
+};
 use crate::engine::{Engine, EngineError, NewCollection};
 use crate::ingest::{Ingest, Parts, PartsError};
 use crate::shard::Shard;
@@ -86,13 +88,11 @@ pub async fn add(engine: &Arc<Engine>, path: &Path, spec: PipelineSpec) -> Resul
     let shard = Arc::clone(collection.shard());
     let room = spec.limits.in_flight_bytes.as_usize();
     let (name, sink) = (spec.pipeline.clone(), spec.sink.collection.clone());
-    let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let factory = Factory {
         target: Target { dim: collection.config().dim, distance: collection.config().distance },
         shard: Arc::clone(&shard),
         catalog: Arc::clone(engine.catalog()),
         runtime: tokio::runtime::Handle::current(),
-        base,
         spec,
     };
     let ingest = Ingest::new(name.clone(), sink, shard, room, Arc::new(move || factory.parts()));
@@ -149,7 +149,6 @@ fn in_engine(spec: &PipelineSpec, source: EngineError) -> PipelineError {
 /// What a run's parts are made from.
 struct Factory {
     spec: PipelineSpec,
-    base: std::path::PathBuf,
     target: Target,
     shard: Arc<Shard>,
     catalog: Arc<dyn CatalogStore>,
@@ -162,7 +161,7 @@ impl Factory {
             shard: Arc::clone(&self.shard),
             source: self.spec.pipeline.clone(),
         });
-        let source = open_source(&self.spec, &self.base, positions).map_err(|error| PartsError {
+        let source = open_source(&self.spec, positions).map_err(|error| PartsError {
             transient: matches!(&error, PipelineError::Source(SourceError::Transient { .. })),
             reason: in_full(&error),
         })?;
@@ -172,7 +171,7 @@ impl Factory {
         });
         let fatal = |error: &dyn std::error::Error| PartsError { reason: in_full(error), transient: false };
         let schemas: Arc<dyn SchemaSource> =
-            decode::schema_source(&self.spec, self.runtime.clone(), cache).map_err(|error| fatal(&error))?;
+            schema_source(&self.spec, self.runtime.clone(), Some(cache)).map_err(|error| fatal(&error))?;
         let decoder = decode::build(&self.spec, self.target, schemas).map_err(|error| fatal(&error))?;
         Ok(Parts { source, decoder, dead_letters: dead_letters(&self.spec)? })
     }
@@ -187,11 +186,10 @@ fn in_full(error: &dyn std::error::Error) -> String {
 
 fn open_source(
     spec: &PipelineSpec,
-    base: &Path,
     positions: Arc<dyn PositionLookup>,
 ) -> Result<Box<dyn Source>, PipelineError> {
     match &spec.source {
-        SourceSpec::File(file) => Ok(Box::new(FileSource::open(file, base, &spec.batch, positions)?)),
+        SourceSpec::File(file) => Ok(Box::new(FileSource::open(file, &spec.batch, positions)?)),
         #[cfg(feature = "kafka")]
         SourceSpec::Kafka(_) => {
             let options = kafka::options(spec)?;
@@ -210,7 +208,7 @@ fn open_source(
 /// Decodes the first records of a pipeline's source; nothing is written, kept or committed anywhere.
 ///
 /// For threads that may block, inside a tokio runtime.
-pub fn dry_run(spec: &PipelineSpec, base: &Path, records: usize) -> Result<Vec<Decoded>, PipelineError> {
+pub fn dry_run(spec: &PipelineSpec, records: usize) -> Result<Vec<Decoded>, PipelineError> {
     let unusable = |error: &dyn std::error::Error| SourceError::Fatal {
         problem: in_full(error),
         remedy: "change the pipeline".to_string(),
@@ -218,32 +216,34 @@ pub fn dry_run(spec: &PipelineSpec, base: &Path, records: usize) -> Result<Vec<D
     let distance = spec.sink.create.as_ref().map_or(Distance::Dot, |create| create.distance);
     let target = Target { dim: spec.map.vector.dim, distance };
     let runtime = tokio::runtime::Handle::current();
-    let schemas = decode::schema_source(spec, runtime, Arc::new(NoCache)).map_err(|error| unusable(&error))?;
+    let schemas = schema_source(spec, runtime, None).map_err(|error| unusable(&error))?;
     let mut decoder = decode::build(spec, target, schemas).map_err(|error| unusable(&error))?;
     let mut decoded = Vec::new();
-    for batch in peek(spec, base, records)? {
+    for batch in peek(spec, records)? {
         decoded.push(decoder.decode(&batch).map_err(|error| unusable(&error))?);
     }
     Ok(decoded)
 }
 
-struct NoCache;
-
-impl SchemaCache for NoCache {
-    fn get(&self, _registry: &str, _id: u32) -> Option<String> {
-        None
+/// The registry that a pipeline names, or one that knows nothing.
+fn schema_source(
+    spec: &PipelineSpec,
+    runtime: tokio::runtime::Handle,
+    cache: Option<Arc<dyn SchemaCache>>,
+) -> Result<Arc<dyn SchemaSource>, RegistryError> {
+    match spec.decode.as_ref().and_then(|decode| decode.registry.as_ref()) {
+        Some(registry) => Ok(Arc::new(RegistryClient::new(registry, runtime, cache)?)),
+        None => Ok(Arc::new(NoSchemas)),
     }
-
-    fn put(&self, _registry: &str, _id: u32, _schema: &str) {}
 }
 
 /// The first records of a pipeline's source, as they come.
-fn peek(spec: &PipelineSpec, base: &Path, records: usize) -> Result<Vec<RawBatch>, PipelineError> {
+fn peek(spec: &PipelineSpec, records: usize) -> Result<Vec<RawBatch>, PipelineError> {
     #[cfg(feature = "kafka")]
     if let SourceSpec::Kafka(_) = &spec.source {
         return Ok(crate::source::kafka::KafkaSource::peek(kafka::options(spec)?, records)?);
     }
-    let mut source = open_source(spec, base, Arc::new(NoPositions))?;
+    let mut source = open_source(spec, Arc::new(NoPositions))?;
     let mut batches = Vec::new();
     let mut count = 0;
     while count < records {
@@ -285,12 +285,14 @@ struct CatalogSchemas {
 }
 
 impl SchemaCache for CatalogSchemas {
-    fn get(&self, registry: &str, id: u32) -> Option<String> {
-        self.runtime.block_on(self.catalog.schema(registry, id)).ok().flatten()
+    fn get(&self, registry: &str, id: u32) -> Option<SchemaText> {
+        let text = self.runtime.block_on(self.catalog.schema(registry, id)).ok()??;
+        serde_json::from_str(&text).ok()
     }
 
-    fn put(&self, registry: &str, id: u32, schema: &str) {
-        if let Err(error) = self.runtime.block_on(self.catalog.put_schema(registry, id, schema)) {
+    fn put(&self, registry: &str, id: u32, schema: &SchemaText) {
+        let Ok(text) = serde_json::to_string(schema) else { return };
+        if let Err(error) = self.runtime.block_on(self.catalog.put_schema(registry, id, &text)) {
             tracing::warn!(registry, id, %error, "a schema could not be kept; it is needed again after a restart");
         }
     }

@@ -85,11 +85,10 @@ fn validate(file: &Path, records: Option<usize>, json: bool) -> Ended {
             return Ended::WrongUse;
         }
     };
-    let base = file.parent().map(Path::to_path_buf).unwrap_or_default();
     match records {
         None if json => println!("{}", json!({"pipeline": spec.pipeline, "valid": true})),
         None => println!("{}: pipeline {} is valid", file.display(), spec.pipeline),
-        Some(records) => match dry_run(&spec, &base, records) {
+        Some(records) => match dry_run(&spec, records) {
             Ok(decoded) => show(&spec, &decoded, json),
             Err(error @ PipelineError::Source(_)) => return complain(&error),
             Err(error) => {

@@ -224,7 +224,7 @@ impl Collection {
             };
             let search =
                 Search { request: &request, vector: &vector, distance, except, deadline, ef_search_default };
-            Ok((search.run(&snapshot)?, snapshot.lsn))
+            Ok::<_, EngineError>((search.run(&snapshot)?, snapshot.lsn))
         };
         let (found, lsn) = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
         let freshness = self.shard.marks().freshness(lsn, found.scanned_fraction);

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
-use arrow_array::{Array, ArrayRef};
+use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -19,8 +19,8 @@ use super::block_checks::BlockChecks;
 use super::error::SEGMENT_REMEDY;
 use super::parquet_format::{META_KEY, ViperMeta};
 use super::parquet_writer::COLUMNS_BEFORE_FIELDS;
-use super::{SegmentMeta, StoreError};
-use crate::types::{Column, FieldType};
+use super::{SegmentMeta, StoreError, Tombstone};
+use crate::types::{Column, FieldType, Lsn, PointId};
 
 /// Rows decoded at once; they are joined into one column at the end.
 const BATCH_ROWS: usize = 65_536;
@@ -107,6 +107,22 @@ impl ParquetFile {
         reader.map(|batch| batch.map(|batch| batch.column(0).clone()).map_err(ParquetError::from)).collect()
     }
 
+    /// The deletes recorded behind the live rows.
+    pub(crate) fn tombstones(&self) -> Result<Vec<Tombstone>, StoreError> {
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
+        let mask = ProjectionMask::roots(builder.parquet_schema(), 0..4);
+        let corrupt = |error: &dyn std::fmt::Display| self.source.corrupt(error);
+        let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).with_offset(self.rows).build();
+        let mut tombstones = Vec::new();
+        for batch in reader.map_err(|error| corrupt(&error))? {
+            let batch = batch.map_err(|error| corrupt(&error))?;
+            let rows = tombstones_of(&batch).ok_or_else(|| corrupt(&"its first columns are not those of VIPER"))?;
+            tombstones.extend(rows);
+        }
+        Ok(tombstones)
+    }
+
     /// Reads and checks every byte again.
     pub(crate) fn verify(&self) -> Result<(), StoreError> {
         let CheckedMap { path, bytes, checks } = &self.source;
@@ -116,6 +132,19 @@ impl ParquetFile {
             false => Err(StoreError::corrupt(path, "its checksum is not the manifest's")),
         }
     }
+}
+
+fn tombstones_of(batch: &RecordBatch) -> Option<Vec<Tombstone>> {
+    let ids = batch.column(0).as_string_opt::<i32>()?;
+    let integers = batch.column(1).as_boolean_opt()?;
+    let lsns = batch.column(2).as_primitive_opt::<UInt64Type>()?;
+    let times = batch.column(3).as_primitive_opt::<TimestampMillisecondType>()?;
+    let tombstone = |row| Tombstone {
+        id: PointId::from_stored(ids.value(row), integers.value(row)),
+        lsn: Lsn(lsns.value(row)),
+        event_time_ms: times.value(row),
+    };
+    Some((0..batch.num_rows()).map(tombstone).collect())
 }
 
 /// Bytes of text in an array, be it the part of a larger one or not.

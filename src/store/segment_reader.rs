@@ -17,7 +17,7 @@ use super::block_reader::BlockFile;
 use super::ids::{Ids, IdsFile};
 use super::parquet_reader::ParquetFile;
 use super::payloads::PayloadFile;
-use super::{RowRef, SegmentMeta, StoreError, json_field};
+use super::{RowRef, SegmentMeta, StoreError, Tombstone, json_field};
 use crate::types::{Column, Distance, FieldType, column_of};
 
 /// An open, immutable segment; shared by all readers.
@@ -116,6 +116,14 @@ impl Segment {
             vector: &self.vectors()?[start..start + self.dim()],
             payload: self.payload(row)?,
         })
+    }
+
+    /// The deletes recorded in its Parquet file; for compaction, which must carry them on.
+    pub fn tombstones(&self) -> Result<Vec<Tombstone>, StoreError> {
+        match self.meta.tombstones {
+            0 => Ok(Vec::new()),
+            _ => self.parquet()?.tombstones(),
+        }
     }
 
     /// One payload field over all rows, typed as by [`crate::types::columns_of`]; `None` if no row has it.
