@@ -10,7 +10,7 @@ use rdkafka::producer::Producer as _;
 
 use crate::harness::broker::{BROKER_WAIT, Kafka};
 use crate::harness::data::Random;
-use crate::harness::{seed, wait_until};
+use crate::harness::{seed, setting, wait_until};
 
 const TURN: Duration = Duration::from_millis(50);
 
@@ -93,7 +93,8 @@ impl PositionLookup for Log {
 
 /// A topic name that no other test uses.
 fn topic(name: &str) -> String {
-    format!("{name}-{}-{}", std::process::id(), Random(seed(name)).below(1 << 32))
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    format!("{name}-{:x}", clock.as_nanos())
 }
 
 fn options(kafka: &Kafka, topic: &str) -> KafkaOptions {
@@ -140,7 +141,7 @@ fn transaction_markers_and_aborted_records_move_the_position() {
     let Some(kafka) = Kafka::shared() else { return };
     let topic = topic("transactions");
     kafka.create_topic(&topic, 1, &[]);
-    let producer = kafka.producer_with(&[("transactional.id", &topic)]);
+    let producer = kafka.producer_with(&[("transactional.id", &topic), ("message.timeout.ms", "60000")]);
     producer.init_transactions(BROKER_WAIT).unwrap();
     let write = |count: usize| {
         producer.begin_transaction().unwrap();
@@ -304,7 +305,7 @@ fn members_of_a_group_come_and_go_and_every_record_is_applied_once() {
             group.client.insert("session.timeout.ms".into(), "6000".into());
         }
         let log = Log::new();
-        let mut random = Random(seed(protocol));
+        let mut random = Random(seed("members_of_a_group"));
         let mut members = vec![open(group.clone(), &log)];
         let (mut published, deadline) = (0, Instant::now() + BROKER_WAIT * 2);
         for round in 0..6 {
@@ -358,10 +359,12 @@ fn a_killed_broker_comes_back_and_nothing_is_missing() {
     kafka.clean();
 }
 
-/// `cargo test --test blackbox -- --ignored --nocapture source_throughput`
+/// A measurement: `PROXIMADB_MEASURE=1 cargo test --test blackbox -- --nocapture source_throughput`.
 #[test]
-#[ignore = "a measurement"]
 fn source_throughput() {
+    if setting("PROXIMADB_MEASURE", 0) == 0 {
+        return;
+    }
     let Some(kafka) = Kafka::shared() else { return };
     let topic = topic("throughput");
     kafka.create_topic(&topic, 4, &[]);

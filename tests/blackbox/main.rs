@@ -8,3 +8,9 @@ mod harness;
 
 #[cfg(feature = "kafka")]
 mod kafka_source;
+#[cfg(feature = "kafka")]
+mod kafka_exactly_once;
+#[cfg(feature = "kafka")]
+mod kafka_bad_records;
+#[cfg(feature = "kafka")]
+mod kafka_backpressure;

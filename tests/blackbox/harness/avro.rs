@@ -85,7 +85,8 @@ fn our_avro_is_read_by_a_general_decoder() {
         n: -3,
     };
     let schema = apache_avro::Schema::parse_str(PRODUCT_SCHEMA).unwrap();
-    let value = apache_avro::from_avro_datum(&schema, &mut &product.encode()[..], None).unwrap();
+    let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
+    let value = reader.read_value(&mut &product.encode()[..]).unwrap();
     let apache_avro::types::Value::Record(fields) = value else { panic!("{value:?}") };
     let shown = format!("{fields:?}");
     for part in ["sku-7", "Float(1.5), Float(-2.0)", "\"de\"", "Double(9.75)", "Long(-3)"] {

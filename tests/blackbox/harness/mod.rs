@@ -5,9 +5,12 @@
 #![allow(dead_code)] // not every test uses all of it
 
 pub mod avro;
+#[cfg(feature = "kafka")]
 pub mod broker;
 pub mod data;
 pub mod http;
+#[cfg(feature = "kafka")]
+pub mod scene;
 pub mod server;
 
 use std::path::PathBuf;
