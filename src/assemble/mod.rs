@@ -88,11 +88,12 @@ impl Server {
         let engine = Arc::new(open_engine(config).await?);
         let limits = Limits {
             body_bytes_max: config.limits.body_bytes_max.as_usize(),
-            read_timeout: config.limits.read_timeout.0,
+            timeout_default: config.limits.read_timeout.0,
+            ..Limits::default()
         };
         let stop = CancellationToken::new();
-        let app = router(Arc::clone(&engine), limits, metrics);
-        let serving = tokio::spawn(serve(listener, app, stop.clone()));
+        let app = router(Arc::clone(&engine), limits.clone(), metrics);
+        let serving = tokio::spawn(serve(listener, app, limits, stop.clone()));
         for (path, spec) in specs {
             tracing::info!(pipeline = spec.pipeline, path = %path.display(), "adding a pipeline");
             pipelines::add(&engine, &path, spec).await?;

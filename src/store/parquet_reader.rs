@@ -112,7 +112,7 @@ impl ParquetFile {
         let builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), 0..4);
-        let corrupt = |error: &dyn std::fmt::Display| self.source.corrupt(error);
+        let corrupt = |error: &dyn std::fmt::Display| StoreError::corrupt(&self.source.path, error.to_string());
         let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).with_offset(self.rows).build();
         let mut tombstones = Vec::new();
         for batch in reader.map_err(|error| corrupt(&error))? {
