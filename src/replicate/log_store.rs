@@ -65,11 +65,11 @@ where
     ) -> Result<Vec<Entry<C>>, StorageError<u64>> {
         let start = match range.start_bound() {
             Bound::Included(index) => lsn_of(*index),
-            Bound::Excluded(index) => lsn_of(*index).next(),
+            Bound::Excluded(index) => lsn_of(index.saturating_add(1)),
             Bound::Unbounded => Lsn(0),
         };
         let end = match range.end_bound() {
-            Bound::Included(index) => lsn_of(*index).next(),
+            Bound::Included(index) => lsn_of(index.saturating_add(1)),
             Bound::Excluded(index) => lsn_of(*index),
             Bound::Unbounded => Lsn(u64::MAX),
         };
@@ -156,6 +156,7 @@ fn log_id_of(mark: LogMark) -> LogId<u64> {
     LogId::new(CommittedLeaderId::new(mark.term, mark.leader), mark.lsn.0.saturating_sub(1))
 }
 
+#[allow(clippy::result_large_err)] // openraft's error, openraft's choice.
 fn frame_of<C>(entry: Entry<C>) -> Result<Frame, StorageError<u64>>
 where
     C: RaftTypeConfig<D = Bytes, NodeId = u64, Entry = Entry<C>>,
@@ -173,6 +174,7 @@ where
     Ok(Frame { lsn, term, leader, kind, body })
 }
 
+#[allow(clippy::result_large_err)] // openraft's error, openraft's choice.
 fn entry_of<C>(frame: Frame) -> Result<Entry<C>, StorageError<u64>>
 where
     C: RaftTypeConfig<D = Bytes, NodeId = u64, Entry = Entry<C>>,
