@@ -1,8 +1,8 @@
 //! What the log adds to the disk: entries through group commit against the same bytes written and synced raw.
 //!
-//! Rounds of both alternate, so that a neighbour's load hits both; the control writes pieces as large as the
-//! groups of the round before it. `PROXIMADB_BENCH_DIR` names another directory than Cargo's target,
-//! `PROXIMADB_BENCH_MIB` another amount per round than 256 MiB.
+//! Rounds of both alternate, in changing order, and medians are compared, since a neighbour's load hits single
+//! rounds; the control syncs as many bytes at once as the log does. `PROXIMADB_BENCH_DIR` names another
+//! directory than Cargo's target, `PROXIMADB_BENCH_MIB` another amount per round than 128 MiB.
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ use proximadb::wal::{
     BincodeCodec, GroupCommit, GroupHooks, GroupOptions, LogOptions, LogStore, WalCodec, WalError,
 };
 
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 9;
 const PROPOSERS: usize = 2;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let parent = std::env::var_os("PROXIMADB_BENCH_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let mib: usize =
-        std::env::var("PROXIMADB_BENCH_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(256);
+        std::env::var("PROXIMADB_BENCH_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(128);
     std::fs::create_dir_all(&parent)?;
     println!("in {parent:?}, {ROUNDS} rounds of {mib} MiB each");
     println!("{:>10} {:>12} {:>12} {:>8} {:>12}", "entry", "log MB/s", "raw MB/s", "ratio", "KiB / sync");
@@ -31,19 +31,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let body = Bytes::from((0..entry_kib << 10).map(|i| ((i * 31) >> 3) as u8).collect::<Vec<u8>>());
         // Small entries cost by the piece: fewer bytes show as much.
         let count = if entry_kib < 64 { (mib << 10) / 4 / entry_kib } else { (mib << 10) / entry_kib };
-        let (mut log_time, mut raw_time, mut groups) = (Duration::ZERO, Duration::ZERO, 0);
-        for _ in 0..ROUNDS {
+        let (mut log, mut raw, mut groups) = (Vec::new(), Vec::new(), 0);
+        let mut per_group = (4usize << 20).div_ceil(body.len());
+        for round in 0..ROUNDS {
             let dir = tempfile::tempdir_in(&parent)?;
+            let control = || written_raw(&dir.path().join("raw"), &body, count, per_group);
+            if round % 2 == 0 {
+                raw.push(control()?);
+            }
             let (time, groups_now) = through_the_log(&dir.path().join("log"), &body, count)?;
-            log_time += time;
-            groups += groups_now;
-            let per_group = count.div_ceil(groups_now as usize);
-            raw_time += raw(&dir.path().join("raw"), &body, count, per_group)?;
+            log.push(time);
+            if round % 2 == 1 {
+                raw.push(control()?);
+            }
+            groups += groups_now as usize;
+            per_group = count.div_ceil(groups_now as usize);
         }
-        let bytes = (ROUNDS * count * body.len()) as f64;
-        let (log, raw) = (bytes / log_time.as_secs_f64() / 1e6, bytes / raw_time.as_secs_f64() / 1e6);
-        let group_kib = bytes / groups as f64 / 1024.0;
-        println!("{entry_kib:>6} KiB {log:>12.0} {raw:>12.0} {:>7.0}% {group_kib:>12.0}", 100.0 * log / raw);
+        let bytes = count * body.len();
+        let rate = |times: &mut Vec<Duration>| {
+            times.sort_unstable();
+            bytes as f64 / times[ROUNDS / 2].as_secs_f64() / 1e6
+        };
+        let (log, raw) = (rate(&mut log), rate(&mut raw));
+        let group_kib = (ROUNDS * bytes / groups) >> 10;
+        println!("{entry_kib:>6} KiB {log:>12.0} {raw:>12.0} {:>7.0}% {group_kib:>12}", 100.0 * log / raw);
     }
     codec()
 }
@@ -81,7 +92,7 @@ fn through_the_log(dir: &Path, body: &Bytes, count: usize) -> Result<(Duration, 
 }
 
 /// The same bytes in one file, `per_sync` entries per write and fdatasync.
-fn raw(path: &Path, body: &Bytes, count: usize, per_sync: usize) -> std::io::Result<Duration> {
+fn written_raw(path: &Path, body: &Bytes, count: usize, per_sync: usize) -> std::io::Result<Duration> {
     let piece = body.repeat(per_sync);
     let mut left = count * body.len();
     let begun = Instant::now();
