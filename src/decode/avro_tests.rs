@@ -30,7 +30,10 @@ impl SchemaSource for Schemas {
             }
             5 => return Err(SchemaFailure::Unusable { reason: "it is a PROTOBUF schema".into() }),
             6 => {
-                return Err(SchemaFailure::Unavailable { registry: "http://r".into(), reason: "away".into() });
+                return Err(SchemaFailure::Unavailable {
+                    registry: "http://r".into(),
+                    reason: "away".into(),
+                });
             }
             _ => return Err(SchemaFailure::Unknown { registry: "http://r".into() }),
         };

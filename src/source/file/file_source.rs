@@ -175,7 +175,12 @@ impl Partition {
             Some(reader) => reader,
             empty => empty.insert(open(&self.name, self.position, spec)?),
         };
-        let Some(Chunk { rows, to }) = reader.next(bounds)? else { return Ok(None) };
+        let next = reader.next(bounds);
+        if next.is_err() {
+            // It may have stopped in the middle of something: the next try opens the file anew, behind what was handed out.
+            self.reader = None;
+        }
+        let Some(Chunk { rows, to }) = next? else { return Ok(None) };
         let from = self.position.replace(to);
         Ok(Some(RawBatch { partition: self.name.clone(), epoch: self.epoch, from, to, rows }))
     }
