@@ -1,8 +1,8 @@
 //! What makes a record no point, and the checks for it.
 use crate::types::Distance;
 
-/// Largest payload as JSON text. Payloads are kept in memory until they are flushed; larger documents belong into a store of their
-/// own, with their key in the payload.
+/// Largest payload as JSON text. Payloads are kept in memory until they are flushed; larger documents belong
+/// into a store of their own, with their key in the payload.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 /// Why a record makes no point; the text of the code is stable.
@@ -85,7 +85,8 @@ pub(super) fn settle_vector(vector: &mut [f32], dim: usize, distance: Distance) 
         return Err(Fault::new(FaultCode::DimensionMismatch, reason));
     }
     if !kernels::all_finite(vector) {
-        let (index, value) = vector.iter().enumerate().find(|(_, value)| !value.is_finite()).unwrap_or((0, &f32::NAN));
+        let (index, value) =
+            vector.iter().enumerate().find(|(_, value)| !value.is_finite()).unwrap_or((0, &f32::NAN));
         return Err(Fault::new(FaultCode::NotFinite, format!("component {index} of the vector is {value}")));
     }
     if distance == Distance::Cosine {
