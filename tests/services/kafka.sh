@@ -82,7 +82,6 @@ group.min.session.timeout.ms=1000
 log.cleaner.dedupe.buffer.size=16777216
 log.retention.check.interval.ms=1000
 log.segment.delete.delay.ms=1000
-auto.create.topics.enable=false
 PROPERTIES
   # Of a key that comes twice the later line wins.
   [ -z "${KAFKA_EXTRA_CONFIG:-}" ] || cat "$KAFKA_EXTRA_CONFIG"
