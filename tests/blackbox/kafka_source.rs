@@ -407,7 +407,8 @@ fn tls_and_credentials_are_passed_through_and_refusals_are_told() {
     publish(&kafka, &topic, 0, 0..10);
     let with = |change: Option<(&str, &str)>| {
         let mut options = options(&kafka, &topic);
-        let settings = settings.into_iter().chain(change).map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let settings =
+            settings.into_iter().chain(change).map(|(key, value)| (key.to_owned(), value.to_owned()));
         options.client.extend(settings);
         options
     };

@@ -185,7 +185,7 @@ impl Partition {
                 timestamp_ms: slot.timestamp_ms,
             })
             .collect();
-        let from = std::mem::replace(&mut self.handed, Some(to));
+        let from = self.handed.replace(to);
         Some(RawBatch {
             partition: Arc::clone(&self.name),
             epoch: self.epoch,

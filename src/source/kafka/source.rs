@@ -358,7 +358,7 @@ impl Source for KafkaSource {
         }
     }
 
-    /// Before [`PAUSE_AFTER`] nothing is polled: the client's own threads keep the session, and its queue is
+    /// For the first second nothing is polled: the client's own threads keep the session, and its queue is
     /// bounded. After that the partitions are paused once and polling goes on for rebalances and errors.
     fn hold(&mut self, held_for: Duration) -> Result<(), SourceError> {
         if held_for < PAUSE_AFTER {

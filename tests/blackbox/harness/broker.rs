@@ -62,14 +62,19 @@ impl Service {
     fn clean_up_after_us(&self) {
         let script = repository("tests/services").join(self.script);
         Command::new("setsid")
-            .args(["sh", "-c", "while kill -0 \"$0\" 2>/dev/null; do sleep 1; done; exec \"$1\" clean"])
+            .args([
+                "--fork",
+                "sh",
+                "-c",
+                "while kill -0 \"$0\" 2>/dev/null; do sleep 1; done; exec \"$1\" clean",
+            ])
             .arg(std::process::id().to_string())
             .arg(script)
             .envs(self.environment.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn()
+            .status()
             .unwrap();
     }
 }
@@ -131,7 +136,8 @@ impl Kafka {
         if !properties.is_empty() {
             let file = std::env::temp_dir().join(format!("proximadb-kafka-{port}.properties"));
             let lines: String = properties.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
-            let lines = lines.replace("{port}", &port.to_string()).replace("{controller}", &controller.to_string());
+            let lines =
+                lines.replace("{port}", &port.to_string()).replace("{controller}", &controller.to_string());
             std::fs::write(&file, lines).map_err(|error| error.to_string())?;
             environment.push(("KAFKA_EXTRA_CONFIG", file.display().to_string()));
         }
@@ -196,8 +202,7 @@ impl Kafka {
     }
 
     fn wait_for_leaders(&self, topic: &str, partitions: i32) {
-        let client: BaseConsumer =
-            self.config().create().unwrap();
+        let client: BaseConsumer = self.config().create().unwrap();
         super::wait_until(&format!("{partitions} leaders of {topic}"), BROKER_WAIT, || {
             let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(5)).ok()?;
             let found = metadata.topics().first()?;
@@ -239,10 +244,7 @@ impl Kafka {
     /// A bare producer with further settings.
     pub fn producer_with(&self, settings: &[(&str, &str)]) -> BaseProducer {
         let mut config = self.config();
-        config
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "5")
-            .set("message.timeout.ms", "300000");
+        config.set("enable.idempotence", "true").set("linger.ms", "5").set("message.timeout.ms", "300000");
         for (key, value) in settings {
             config.set(*key, *value);
         }
@@ -251,10 +253,7 @@ impl Kafka {
 
     /// First unreadable offset of each partition, for readers of committed records.
     pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
-        let client: BaseConsumer = self.config()
-            .set("isolation.level", "read_committed")
-            .create()
-            .unwrap();
+        let client: BaseConsumer = self.config().set("isolation.level", "read_committed").create().unwrap();
         let metadata = client.fetch_metadata(Some(topic), BROKER_WAIT).unwrap();
         let numbers: Vec<i32> =
             metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
@@ -264,7 +263,8 @@ impl Kafka {
 
     /// Everything in a topic: key and value by partition and offset.
     pub fn read_all(&self, topic: &str) -> BTreeMap<(i32, i64), StoredMessage> {
-        let consumer: BaseConsumer = self.config()
+        let consumer: BaseConsumer = self
+            .config()
             .set("group.id", "tests-read-all")
             .set("enable.auto.commit", "false")
             .create()
