@@ -1,11 +1,25 @@
 //! One collection: writes, reads, facts.
-use crate::query::{
-    Filter, Freshness, PayloadEdit, PayloadSelection, PointSelector, ReadOptions, Record, ScrollAnswer,
-    ScrollRequest, SearchAnswer, SearchRequest,
-};
-use crate::types::{CollectionConfig, Lsn, PointId, Reject, WriteBatch};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proximadb_kernels::distance;
 
 use super::EngineError;
+use super::order::Page;
+use super::search_pool::SearchPool;
+use crate::query::{
+    Filter, Freshness, Nearest, PayloadEdit, PayloadSelection, PointSelector, ReadOptions, Record, ScrollAnswer,
+    ScrollRequest, Search, SearchAnswer, SearchRequest, find, for_each_match, payload, prepare_vector, record,
+};
+use crate::shard::{RowRef, Shard, Snapshot};
+use crate::types::{
+    CollectionConfig, Distance, Entry, Expect, Lsn, Op, OpKind, Outcome, PointId, Reject, WriteBatch,
+};
+
+/// Points edited or deleted per log entry. Larger entries wait longer for their fsync and conflict more often.
+const EDIT_BATCH: usize = 512;
+/// Times an edit is tried again after a concurrent write of the same point.
+const EDIT_TRIES: usize = 16;
 
 /// When a write is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,7 +48,7 @@ pub struct CollectionInfo {
     pub status: &'static str,
     /// Memory held: memtables, column caches, indexes.
     pub memory_bytes: u64,
-    /// Bytes on disk.
+    /// Bytes on disk, segments and log.
     pub disk_bytes: u64,
     /// Log marks.
     pub durable_lsn: Lsn,
@@ -61,84 +75,301 @@ pub struct QuarantinedRecord {
 /// One collection, shared by all doors.
 pub struct Collection {
     config: CollectionConfig,
+    shard: Arc<Shard>,
+    searches: Arc<SearchPool>,
+    ef_search_default: usize,
 }
 
 impl Collection {
+    pub(super) fn new(
+        config: CollectionConfig,
+        shard: Arc<Shard>,
+        searches: Arc<SearchPool>,
+        ef_search_default: usize,
+    ) -> Self {
+        Self { config, shard, searches, ef_search_default }
+    }
+
     /// What the catalog holds.
     pub fn config(&self) -> &CollectionConfig {
         &self.config
     }
 
-    /// Counts, sizes and marks.
-    pub fn info(&self) -> CollectionInfo {
-        CollectionInfo {
-            points: 0,
-            segments: 0,
-            indexed_points: 0,
-            status: "green",
-            memory_bytes: 0,
-            disk_bytes: 0,
-            durable_lsn: Lsn(0),
-            applied_lsn: Lsn(0),
-            flushed_lsn: Lsn(0),
-            quarantined: 0,
-        }
+    /// Its one shard.
+    pub(crate) fn shard(&self) -> &Arc<Shard> {
+        &self.shard
     }
 
-    /// Writes a batch atomically. Vectors must have `dim` finite components (see `check_vector`); cosine
-    /// vectors are normalised here. The answer is the LSN, a token for `fresh_as_of`.
-    pub async fn write(&self, _batch: WriteBatch, _wait: Wait) -> Result<Lsn, EngineError> {
-        Err(EngineError::ShuttingDown)
+    /// Counts, sizes and marks.
+    pub fn info(&self) -> CollectionInfo {
+        self.shard.info()
+    }
+
+    /// Writes a batch atomically. Vectors must have `dim` finite components; cosine vectors are normalised
+    /// here. The answer is the LSN, a token for `fresh_as_of` (0 where `wait` is [`Wait::Ack`]: not known yet).
+    pub async fn write(&self, mut batch: WriteBatch, wait: Wait) -> Result<Lsn, EngineError> {
+        if batch.ops.is_empty() {
+            return Ok(self.shard.marks().applied());
+        }
+        self.prepare(&mut batch)?;
+        let entry = Entry { batch, ..Entry::default() };
+        let outcome = match wait {
+            Wait::Ack => {
+                self.shard.propose_detached(entry).await.map_err(|error| self.refused(error))?;
+                return Ok(Lsn(0));
+            }
+            _ => self.shard.propose(entry).await.map_err(|error| self.refused(error))?,
+        };
+        let lsn = applied(outcome)?;
+        if wait == Wait::Indexed {
+            self.shard.wait_indexed(lsn).await;
+        }
+        Ok(lsn)
     }
 
     /// Deletes every point that matches.
-    pub async fn delete_by_filter(&self, _filter: Filter, _wait: Wait) -> Result<Lsn, EngineError> {
-        Err(EngineError::ShuttingDown)
+    pub async fn delete_by_filter(&self, filter: Filter, wait: Wait) -> Result<Lsn, EngineError> {
+        let ids = self.matching_ids(filter).await?;
+        let mut last = self.shard.marks().applied();
+        for chunk in ids.chunks(EDIT_BATCH) {
+            let mut batch = WriteBatch::new(self.config.dim);
+            chunk.iter().for_each(|id| batch.delete(id.clone()));
+            last = self.write(batch, wait).await?;
+        }
+        Ok(last)
     }
 
     /// Edits payloads; each point's edit is atomic against concurrent writes of the same point.
     pub async fn edit_payload(
         &self,
-        _points: PointSelector,
-        _edit: PayloadEdit,
-        _wait: Wait,
+        points: PointSelector,
+        edit: PayloadEdit,
+        wait: Wait,
     ) -> Result<Lsn, EngineError> {
-        Err(EngineError::ShuttingDown)
+        let ids = match points {
+            PointSelector::Ids(ids) => ids,
+            PointSelector::Filter(filter) => self.matching_ids(filter).await?,
+        };
+        let mut last = self.shard.marks().applied();
+        for chunk in ids.chunks(EDIT_BATCH) {
+            last = self.edit_chunk(chunk, &edit, wait).await?;
+        }
+        Ok(last)
+    }
+
+    /// Reads, edits, and writes back on the condition that nobody wrote in between; else tries again.
+    async fn edit_chunk(&self, ids: &[PointId], edit: &PayloadEdit, wait: Wait) -> Result<Lsn, EngineError> {
+        let mut tries = 0;
+        loop {
+            let batch = self.edited(ids, edit)?;
+            match self.write(batch, wait).await {
+                Err(EngineError::Conflict { .. }) if tries < EDIT_TRIES => tries += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn edited(&self, ids: &[PointId], edit: &PayloadEdit) -> Result<WriteBatch, EngineError> {
+        let snapshot = self.shard.snapshot();
+        let mut batch = WriteBatch::new(self.config.dim);
+        let mut seen = std::collections::HashSet::new();
+        for row in ids.iter().filter(|id| seen.insert(*id)).filter_map(|id| find(&snapshot, id)) {
+            let old = payload(&row)?;
+            let new = match edit {
+                PayloadEdit::Set(fields) => {
+                    let mut payload = old;
+                    payload.extend(fields.clone());
+                    payload
+                }
+                PayloadEdit::Overwrite(fields) => fields.clone(),
+                PayloadEdit::Delete(fields) => {
+                    let mut payload = old;
+                    payload.retain(|field, _| !fields.contains(field));
+                    payload
+                }
+                PayloadEdit::Clear => Default::default(),
+            };
+            let text = serde_json::to_vec(&new).map_err(|error| EngineError::Invalid {
+                field: "payload".into(),
+                problem: error.to_string(),
+                code: "bad_payload",
+            })?;
+            batch.vectors.extend_from_slice(row.vector().map_err(EngineError::from_store)?);
+            batch.ops.push(Op {
+                id: row.id(),
+                kind: OpKind::Upsert { payload: text.into(), event_time_ms: row.event_time_ms() },
+                expect: Expect::Version(row.born()),
+                position: None,
+            });
+        }
+        Ok(batch)
     }
 
     /// Searches.
-    pub async fn search(&self, _request: SearchRequest) -> Result<SearchAnswer, EngineError> {
-        Err(EngineError::ShuttingDown)
+    pub async fn search(&self, request: SearchRequest) -> Result<SearchAnswer, EngineError> {
+        let deadline = self.wait_fresh(&request.read).await?;
+        let snapshot = self.shard.snapshot();
+        let (distance, dim, name) = (self.config.distance, self.config.dim as usize, self.config.name.clone());
+        let ef_search_default = self.ef_search_default;
+        let work = move || {
+            let (vector, except) = match &request.nearest {
+                Nearest::Vector(vector) => {
+                    check_dim(vector.len(), dim, &name, "query")?;
+                    (prepare_vector(distance, vector.clone(), "query")?, None)
+                }
+                Nearest::Id(id) => {
+                    let row = find(&snapshot, id).ok_or_else(|| EngineError::PointNotFound { id: id.clone() })?;
+                    (row.vector().map_err(EngineError::from_store)?.to_vec(), Some(id))
+                }
+            };
+            let search =
+                Search { request: &request, vector: &vector, distance, except, deadline, ef_search_default };
+            Ok::<_, EngineError>((search.run(&snapshot)?, snapshot.lsn))
+        };
+        let (found, lsn) = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
+        let freshness = self.shard.marks().freshness(lsn, found.scanned_fraction);
+        Ok(SearchAnswer { hits: found.hits, freshness })
     }
 
     /// Points by id, in the order asked, missing ones left out.
     pub async fn get(
         &self,
-        _ids: Vec<PointId>,
-        _with_payload: PayloadSelection,
-        _with_vector: bool,
-        _read: ReadOptions,
+        ids: Vec<PointId>,
+        with_payload: PayloadSelection,
+        with_vector: bool,
+        read: ReadOptions,
     ) -> Result<Vec<Record>, EngineError> {
-        Err(EngineError::ShuttingDown)
+        self.wait_fresh(&read).await?;
+        let snapshot = self.shard.snapshot();
+        let rows = ids.iter().filter_map(|id| find(&snapshot, id));
+        rows.map(|row| record(&row, &with_payload, with_vector)).collect()
     }
 
     /// A page of points in id order (integers by value before texts).
-    pub async fn scroll(&self, _request: ScrollRequest) -> Result<ScrollAnswer, EngineError> {
-        Err(EngineError::ShuttingDown)
+    pub async fn scroll(&self, request: ScrollRequest) -> Result<ScrollAnswer, EngineError> {
+        self.wait_fresh(&request.read).await?;
+        let snapshot = self.shard.snapshot();
+        let lsn = snapshot.lsn;
+        let work = move || {
+            let mut page = Page::new(request.limit.saturating_add(1), request.offset.as_ref());
+            for_each_match(&snapshot, request.filter.as_ref(), |row| page.offer(row))?;
+            let mut rows = page.into_rows();
+            let next = (rows.len() > request.limit).then(|| rows.pop()).flatten().map(|row| row.id());
+            let records = rows.iter().map(|row| record(row, &request.with_payload, request.with_vector));
+            Ok::<_, EngineError>((records.collect::<Result<Vec<_>, _>>()?, next))
+        };
+        let (points, next) = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
+        Ok(ScrollAnswer { points, next, freshness: self.shard.marks().freshness(lsn, 1.0) })
     }
 
     /// How many points match; always exact.
-    pub async fn count(&self, _filter: Option<Filter>, _read: ReadOptions) -> Result<u64, EngineError> {
-        Err(EngineError::ShuttingDown)
+    pub async fn count(&self, filter: Option<Filter>, read: ReadOptions) -> Result<u64, EngineError> {
+        self.wait_fresh(&read).await?;
+        let Some(filter) = filter else { return Ok(self.shard.marks().live_points()) };
+        let snapshot = self.shard.snapshot();
+        let work = move || {
+            let mut count = 0;
+            for_each_match(&snapshot, Some(&filter), |_| count += 1)?;
+            Ok(count)
+        };
+        self.searches.run(work).await.map_err(|error| self.refused_search(error))?
     }
 
     /// The receipt a search would carry now.
     pub fn freshness(&self) -> Freshness {
-        Freshness { lsn: Lsn(0), positions: Default::default(), watermark_ms: None, scanned_fraction: 0.0 }
+        let marks = self.shard.marks();
+        let info = self.shard.info();
+        let scanned = match info.points {
+            0 => 0.0,
+            points => 1.0 - info.indexed_points.min(points) as f64 / points as f64,
+        };
+        marks.freshness(marks.applied(), scanned)
     }
 
     /// The latest records in quarantine, newest first.
-    pub async fn quarantine(&self, _limit: usize) -> Result<Vec<QuarantinedRecord>, EngineError> {
-        Err(EngineError::ShuttingDown)
+    pub async fn quarantine(&self, limit: usize) -> Result<Vec<QuarantinedRecord>, EngineError> {
+        let shard = Arc::clone(&self.shard);
+        let work = move || {
+            let rejected = shard.quarantine(limit).map_err(EngineError::from_store)?;
+            let records = rejected.into_iter().map(|one| QuarantinedRecord {
+                source: one.source,
+                lsn: one.lsn,
+                reject: one.reject,
+            });
+            Ok(records.collect())
+        };
+        self.searches.run(work).await.map_err(|error| self.refused_search(error))?
     }
+
+    async fn matching_ids(&self, filter: Filter) -> Result<Vec<PointId>, EngineError> {
+        let snapshot: Snapshot = self.shard.snapshot();
+        let work = move || {
+            let mut ids = Vec::new();
+            for_each_match(&snapshot, Some(&filter), |row: RowRef| ids.push(row.id()))?;
+            Ok(ids)
+        };
+        self.searches.run(work).await.map_err(|error| self.refused_search(error))?
+    }
+
+    /// Checks vectors, normalises for cosine, and gives operations without an event time the present.
+    fn prepare(&self, batch: &mut WriteBatch) -> Result<(), EngineError> {
+        let dim = self.config.dim as usize;
+        check_dim(batch.dim as usize, dim, &self.config.name, "points")?;
+        let upserts = batch.ops.iter().filter(|op| matches!(op.kind, OpKind::Upsert { .. }));
+        for (op, vector) in upserts.zip(batch.vectors.chunks_exact_mut(dim)) {
+            let invalid = |problem: &str, code| EngineError::Invalid {
+                field: format!("point {}", op.id),
+                problem: problem.into(),
+                code,
+            };
+            if !distance::all_finite(vector) {
+                return Err(invalid("a vector component is NaN or infinite; give finite numbers", "not_finite"));
+            }
+            // An edited row comes back normalised; normalising it again changes nothing but rounding.
+            let is_new = !matches!(op.expect, Expect::Version(_));
+            if self.config.distance == Distance::Cosine && is_new && distance::normalize(vector) == 0.0 {
+                return Err(invalid("the zero vector has no direction, so cosine cannot index it", "zero_vector"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for what the read wants to see; returns the deadline that is left.
+    async fn wait_fresh(&self, read: &ReadOptions) -> Result<Instant, EngineError> {
+        let started = Instant::now();
+        let deadline = started + read.timeout.min(Duration::from_secs(24 * 3600));
+        if let Some(wanted) = &read.fresh_as_of {
+            let waited = self.shard.marks().wait_for(wanted, deadline.into()).await;
+            waited.map_err(|behind| EngineError::NotFresh { waited: started.elapsed(), behind })?;
+        }
+        Ok(deadline)
+    }
+
+    fn refused(&self, error: crate::shard::ProposeError) -> EngineError {
+        EngineError::from_propose(error, &self.config.name)
+    }
+
+    fn refused_search(&self, error: super::search_pool::PoolError) -> EngineError {
+        match error {
+            super::search_pool::PoolError::Full => EngineError::Overloaded {
+                collection: self.config.name.clone(),
+                retry_after: Duration::from_millis(100),
+            },
+            super::search_pool::PoolError::Closed => EngineError::ShuttingDown,
+        }
+    }
+}
+
+fn applied(outcome: Outcome) -> Result<Lsn, EngineError> {
+    match outcome {
+        Outcome::Applied { lsn } | Outcome::Duplicate { lsn } | Outcome::Refused { lsn, .. } => Ok(lsn),
+        Outcome::Conflict { id, found, .. } => Err(EngineError::Conflict { id, found }),
+    }
+}
+
+fn check_dim(given: usize, expected: usize, collection: &str, field: &str) -> Result<(), EngineError> {
+    if given == expected {
+        return Ok(());
+    }
+    Err(EngineError::DimensionMismatch { field: field.into(), collection: collection.into(), given, expected })
 }

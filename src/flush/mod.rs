@@ -1,1 +1,19 @@
-//! Memory to segments, segments to fewer segments.
+//! Memory to segments, segments to fewer segments, segments to graphs.
+//!
+//! ```text
+//!   frozen memtable ─▶ flusher ─▶ segment ─▶ manifest ─▶ log purge
+//!   segments ─▶ policy (pure) ─▶ compactor ─▶ segment ─▶ manifest
+//!   segments ─▶ graph build ─▶ manifest
+//! ```
+//! I1 a segment's files are durable before a manifest names them, and the manifest before the log behind it is
+//! purged. I2 whatever is dropped for good was dead as of the manifest's `flushed_lsn`, so replay of the log
+//! from there finds exactly the state it found the first time. I3 views are replaced by the apply thread only.
+mod compactor;
+mod flusher;
+mod graphs;
+mod policy;
+
+pub use compactor::{Compacted, compact};
+pub use flusher::{Flushed, flush};
+pub use graphs::{GraphError, build_graph, graph_path, lacks_graph, open_graph};
+pub use policy::{Plan, SegmentStats, plan};

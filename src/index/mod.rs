@@ -5,6 +5,32 @@
 //! ```
 //! I1 an index is immutable once published. I2 every row can be reached. I3 `search` returns only rows
 //! that `admit` lets through, nearest first, and says how many it looked at.
+mod beam;
+mod entries;
+mod flat;
+mod graph_build;
+mod graph_format;
+mod graph_search;
+mod links;
+mod near;
+mod prune;
+mod random;
+mod reach;
+mod scratch;
+mod space;
+#[cfg(test)]
+mod test_data;
+#[cfg(test)]
+mod tests;
+mod top_k;
+mod twins;
+mod walk;
+
+pub use flat::{exact_rows, exact_scan};
+pub use graph_build::GraphBuilder;
+pub use graph_search::Graph;
+pub use top_k::TopK;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
@@ -107,6 +133,36 @@ pub enum IndexError {
         #[source]
         source: std::io::Error,
     },
+    /// The graph belongs to other vectors than it was given.
+    #[error(
+        "index file {path:?} was built for {rows} rows of {dim} components by {distance:?}, but is asked about \
+         {given_rows} rows of {given_dim} by {given_distance:?} with a query of {query_dim}; \
+         delete it and it will be built again"
+    )]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// Its rows.
+        rows: usize,
+        /// Its components per row.
+        dim: usize,
+        /// Its distance.
+        distance: Distance,
+        /// Rows given.
+        given_rows: usize,
+        /// Components given.
+        given_dim: usize,
+        /// Distance given.
+        given_distance: Distance,
+        /// Components of the query.
+        query_dim: usize,
+    },
+    /// Row numbers would run out.
+    #[error("a segment of {rows} rows is too large for one index; write smaller segments")]
+    TooLarge {
+        /// Its rows.
+        rows: usize,
+    },
     /// Somebody asked for it.
     #[error("index build was cancelled")]
     Cancelled,
@@ -120,6 +176,7 @@ impl IndexError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Corrupt { .. } => ErrorKind::DataLoss,
+            Self::Mismatch { .. } | Self::TooLarge { .. } => ErrorKind::Internal,
             Self::Io { .. } | Self::Cancelled => ErrorKind::Unavailable,
             Self::Deadline => ErrorKind::Timeout,
         }

@@ -50,17 +50,23 @@ impl Column {
     }
 }
 
-/// The smallest type that holds every value seen of a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+/// The smallest type that holds every value seen of a field; see the variants of [`Column`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldType {
+    /// [`Column::Bool`]
     Bool,
+    /// [`Column::Int`]
     Int,
+    /// [`Column::Float`]
     Float,
+    /// [`Column::Text`]
     Text,
+    /// [`Column::Json`]
     Json,
 }
 
-impl Kind {
+impl FieldType {
     fn of(value: &Value) -> Self {
         match value {
             Value::Bool(_) => Self::Bool,
@@ -80,62 +86,108 @@ impl Kind {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Seen {
-    kind: Kind,
+    kind: FieldType,
     has_large_integer: bool,
+    rows: u64,
+}
+
+impl Seen {
+    fn of(value: &Value) -> Self {
+        let has_large_integer = value.as_i64().is_some_and(|integer| integer.unsigned_abs() > EXACT_F64_MAX);
+        Self { kind: FieldType::of(value), has_large_integer, rows: 1 }
+    }
+
+    fn join(self, other: Self) -> Self {
+        Self {
+            kind: self.kind.join(other.kind),
+            has_large_integer: self.has_large_integer || other.has_large_integer,
+            rows: self.rows + other.rows,
+        }
+    }
+
+    fn field_type(self) -> FieldType {
+        match self.kind {
+            FieldType::Float if self.has_large_integer => FieldType::Json,
+            kind => kind,
+        }
+    }
+}
+
+/// The types of all fields over any number of rows, gathered before columns are built from parts of them.
+#[derive(Debug, Clone, Default)]
+pub struct FieldTypes {
+    seen: BTreeMap<String, Seen>,
+}
+
+impl FieldTypes {
+    /// Takes one row's payload into account.
+    pub fn observe(&mut self, payload: &Map<String, Value>) {
+        for (field, value) in payload {
+            match self.seen.get_mut(field) {
+                Some(seen) => *seen = seen.join(Seen::of(value)),
+                None => {
+                    self.seen.insert(field.clone(), Seen::of(value));
+                }
+            }
+        }
+    }
+
+    /// Every field seen, its type, and how many rows have it; in order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, FieldType, u64)> {
+        self.seen.iter().map(|(field, seen)| (field.as_str(), seen.field_type(), seen.rows))
+    }
+
+    /// One field of `payloads`, as the type it has over *all* rows observed; `None` if it was never seen.
+    pub fn column(&self, payloads: &[Option<Map<String, Value>>], field: &str) -> Option<Column> {
+        let seen = self.seen.get(field)?;
+        let values = payloads.iter().map(|payload| payload.as_ref().and_then(|payload| payload.get(field)));
+        Some(column(values, seen.field_type()))
+    }
 }
 
 /// Splits payloads (JSON objects; `None` or an empty map where a row has none) into columns, one per field.
 ///
 /// Each column has one entry per row.
 pub fn columns_of(payloads: &[Option<Map<String, Value>>]) -> BTreeMap<String, Column> {
-    let mut seen: BTreeMap<&str, Seen> = BTreeMap::new();
-    for (field, value) in payloads.iter().flatten().flatten() {
-        let kind = Kind::of(value);
-        let large = value.as_i64().is_some_and(|integer| integer.unsigned_abs() > EXACT_F64_MAX);
-        seen.entry(field)
-            .and_modify(|seen| {
-                seen.kind = seen.kind.join(kind);
-                seen.has_large_integer |= large;
-            })
-            .or_insert(Seen { kind, has_large_integer: large });
-    }
-    seen.into_iter()
-        .map(|(field, seen)| {
-            let kind = match seen.kind {
-                Kind::Float if seen.has_large_integer => Kind::Json,
-                kind => kind,
-            };
-            (field.to_string(), column(payloads, field, kind))
-        })
-        .collect()
+    let mut types = FieldTypes::default();
+    payloads.iter().flatten().for_each(|payload| types.observe(payload));
+    let column = |field: &String| types.column(payloads, field).map(|column| (field.clone(), column));
+    types.seen.keys().filter_map(column).collect()
 }
 
-fn column(payloads: &[Option<Map<String, Value>>], field: &str, kind: Kind) -> Column {
-    let values = payloads.iter().map(|payload| payload.as_ref().and_then(|payload| payload.get(field)));
+/// The column of one field, given its value in each row; `None` if no row has it.
+///
+/// The same column as that of [`columns_of`] over whole payloads.
+pub fn column_of(values: &[Option<Value>]) -> Option<Column> {
+    let seen = values.iter().flatten().map(Seen::of).reduce(Seen::join)?;
+    Some(column(values.iter().map(Option::as_ref), seen.field_type()))
+}
+
+fn column<'a>(values: impl ExactSizeIterator<Item = Option<&'a Value>>, kind: FieldType) -> Column {
     match kind {
-        Kind::Bool => {
-            let mut builder = BooleanBuilder::with_capacity(payloads.len());
+        FieldType::Bool => {
+            let mut builder = BooleanBuilder::with_capacity(values.len());
             values.for_each(|value| builder.append_option(value.and_then(Value::as_bool)));
             Column::Bool(builder.finish())
         }
-        Kind::Int => {
-            let mut builder = Int64Builder::with_capacity(payloads.len());
+        FieldType::Int => {
+            let mut builder = Int64Builder::with_capacity(values.len());
             values.for_each(|value| builder.append_option(value.and_then(Value::as_i64)));
             Column::Int(builder.finish())
         }
-        Kind::Float => {
-            let mut builder = Float64Builder::with_capacity(payloads.len());
+        FieldType::Float => {
+            let mut builder = Float64Builder::with_capacity(values.len());
             values.for_each(|value| builder.append_option(value.and_then(Value::as_f64)));
             Column::Float(builder.finish())
         }
-        Kind::Text => {
+        FieldType::Text => {
             let mut builder = StringBuilder::new();
             values.for_each(|value| builder.append_option(value.and_then(Value::as_str)));
             Column::Text(builder.finish())
         }
-        Kind::Json => {
+        FieldType::Json => {
             let mut builder = StringBuilder::new();
             values.for_each(|value| builder.append_option(value.map(Value::to_string)));
             Column::Json(builder.finish())
@@ -167,5 +219,21 @@ mod tests {
         assert!(matches!(&columns["big"], Column::Json(a) if a.value(0) == "9007199254740993"));
         assert!(matches!(&columns["null"], Column::Json(a) if a.value(1) == "null" && a.is_null(0)));
         assert!(columns.values().all(|column| column.len() == 3));
+    }
+
+    #[test]
+    fn a_part_gets_the_type_of_the_whole_and_one_field_alone_the_same_column() {
+        let payloads = rows(&[json!({"price": 3}), json!({"price": 2.5}), json!({"tags": [1]})]);
+        let mut types = FieldTypes::default();
+        payloads.iter().flatten().for_each(|payload| types.observe(payload));
+        assert!(matches!(types.column(&payloads[..1], "price"), Some(Column::Float(a)) if a.value(0) == 3.0));
+        assert!(types.column(&payloads, "absent").is_none());
+        for (field, column) in columns_of(&payloads) {
+            let values: Vec<_> =
+                payloads.iter().flatten().map(|payload| payload.get(&field).cloned()).collect();
+            let alone = column_of(&values).unwrap();
+            assert_eq!(alone.array().to_data(), column.array().to_data(), "{field}");
+        }
+        assert!(column_of(&[None, None]).is_none());
     }
 }

@@ -10,7 +10,7 @@ mod raw;
 
 pub use batch::{Entry, Expect, Op, OpKind, Outcome, Reject, WriteBatch};
 pub use collection::{CollectionConfig, CollectionId, GraphParams};
-pub use columns::{Column, columns_of};
+pub use columns::{Column, FieldType, FieldTypes, column_of, columns_of};
 pub use distance::Distance;
 pub use error::ErrorKind;
 pub use id::{POINT_ID_BYTES_MAX, PointId, PointIdError};

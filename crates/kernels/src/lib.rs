@@ -1,1 +1,11 @@
-//! kernels
+//! Every `unsafe` block of ProximaDB: SIMD distances, memory maps, huge pages.
+//!
+//! The rest of the product is `#![forbid(unsafe_code)]`; what it needs of the machine it gets here,
+//! behind safe functions that check their arguments.
+#![deny(unsafe_op_in_unsafe_fn)]
+#![warn(clippy::undocumented_unsafe_blocks)]
+
+pub mod distance;
+pub mod huge;
+pub mod map;
+pub mod prefetch;

@@ -1,0 +1,54 @@
+# The front door. `make` alone says what there is; the logic lives in scripts/.
+#
+#   CARGO_TARGET_DIR   where build outputs go          (target/ in this folder)
+#   PROXIMADB_CACHE    where test tools are kept       (~/.cache/proximadb)
+#   DEMO_EXIT=1        `make demo` ends after its answers instead of leaving the server up
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-kafka build release test test-fast check fmt bench clean
+
+CARGO := scripts/cargo.sh
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+demo: ## build the slim set, search 8,000 real passages, leave a server to play with
+	@scripts/bootstrap.sh demo
+	$(CARGO) build --profile demo --no-default-features --bin proximadb
+	@$(TARGET)/demo/proximadb demo
+
+demo-kafka: ## the same through a real Kafka and a real schema registry (Java; no Docker)
+	@scripts/bootstrap.sh test
+	@scripts/demo-kafka.sh
+
+build: ## everything, for development
+	@scripts/bootstrap.sh build
+	$(CARGO) build --workspace --bins
+
+release: ## everything, optimised: target/release/proximadb
+	@scripts/bootstrap.sh build
+	$(CARGO) build --release --bin proximadb
+
+test: ## every test, with real Kafka, registry, clients and readers
+	@scripts/bootstrap.sh test
+	@scripts/test.sh all
+
+test-fast: ## what needs no broker, for daily work
+	@scripts/bootstrap.sh build
+	@scripts/test.sh fast
+
+check: ## format, import rules, clippy and docs without warnings
+	@scripts/bootstrap.sh check
+	@scripts/check.sh
+
+fmt: ## format the code
+	@scripts/bootstrap.sh check
+	$(CARGO) fmt --all
+
+bench: ## figures: see docs/benchmarks.md
+	@scripts/bootstrap.sh build
+	@scripts/bench.sh
+
+clean: ## delete build outputs
+	$(CARGO) clean

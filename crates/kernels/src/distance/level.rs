@@ -1,0 +1,171 @@
+//! Which kernels this machine runs, decided once.
+use std::sync::OnceLock;
+
+type Pair = unsafe fn(&[f32], &[f32]) -> f32;
+type Many = unsafe fn(&[f32], &[f32], &mut [f32]);
+type Ids = unsafe fn(&[f32], &[f32], &[u32], &mut [f32]);
+
+/// The distance functions of one level. Every value of this type that can be had is safe to call here:
+/// [`Kernels::of`] hands out only what the CPU was found to support.
+pub struct Kernels {
+    name: &'static str,
+    supported: fn() -> bool,
+    dot: Pair,
+    l2_squared: Pair,
+    dot_many: Many,
+    l2_squared_many: Many,
+    dot_ids: Ids,
+    l2_squared_ids: Ids,
+}
+
+macro_rules! level {
+    ($name:literal, $module:ident, $supported:expr) => {
+        Kernels {
+            name: $name,
+            supported: || $supported,
+            dot: super::$module::dot,
+            l2_squared: super::$module::l2_squared,
+            dot_many: super::$module::dot_many,
+            l2_squared_many: super::$module::l2_squared_many,
+            dot_ids: super::$module::dot_ids,
+            l2_squared_ids: super::$module::l2_squared_ids,
+        }
+    };
+}
+
+/// Best first; the last one runs everywhere.
+static LEVELS: &[Kernels] = &[
+    #[cfg(target_arch = "x86_64")]
+    level!("avx512", avx512, is_x86_feature_detected!("avx512f")),
+    #[cfg(target_arch = "x86_64")]
+    level!("avx2", avx2, is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")),
+    #[cfg(target_arch = "x86_64")]
+    level!("sse2", sse2, is_x86_feature_detected!("sse2")),
+    #[cfg(target_arch = "aarch64")]
+    level!("neon", neon, std::arch::is_aarch64_feature_detected!("neon")),
+    SCALAR,
+];
+
+const SCALAR: Kernels = level!("scalar", scalar, true);
+
+impl Kernels {
+    /// The kernels in use: the best, or what `PROXIMADB_SIMD` names.
+    #[inline]
+    pub fn active() -> &'static Kernels {
+        static ACTIVE: OnceLock<&'static Kernels> = OnceLock::new();
+        ACTIVE.get_or_init(|| {
+            let wanted = std::env::var("PROXIMADB_SIMD").unwrap_or_default();
+            let (kernels, complaint) = Kernels::choose(&wanted);
+            if let Some(complaint) = complaint {
+                eprintln!("{complaint}");
+            }
+            kernels
+        })
+    }
+
+    /// Every level this machine has, best first.
+    pub fn available() -> impl Iterator<Item = &'static Kernels> {
+        LEVELS.iter().filter(|level| (level.supported)())
+    }
+
+    /// The level of that name, if this machine has it.
+    pub fn of(name: &str) -> Option<&'static Kernels> {
+        Kernels::available().find(|level| level.name == name)
+    }
+
+    /// What `wanted` asks for, or the best with a word on why not.
+    pub(super) fn choose(wanted: &str) -> (&'static Kernels, Option<String>) {
+        static FALLBACK: Kernels = SCALAR;
+        let best = Kernels::available().next().unwrap_or(&FALLBACK);
+        if wanted.is_empty() || wanted == "auto" {
+            return (best, None);
+        }
+        match Kernels::of(wanted) {
+            Some(level) => (level, None),
+            None => {
+                let here: Vec<&str> = Kernels::available().map(|level| level.name).collect();
+                let complaint = format!(
+                    "PROXIMADB_SIMD={wanted} is not available on this machine, which has {}; using {}",
+                    here.join(", "),
+                    best.name
+                );
+                (best, Some(complaint))
+            }
+        }
+    }
+
+    /// The level's name, as `PROXIMADB_SIMD` spells it.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// See [`super::dot`].
+    #[inline]
+    pub fn dot(&self, a: &[f32], b: &[f32]) -> f32 {
+        check_pair(a, b);
+        // SAFETY: K1, this level's CPU features were detected before anyone got hold of it.
+        unsafe { (self.dot)(a, b) }
+    }
+
+    /// See [`super::l2_squared`].
+    #[inline]
+    pub fn l2_squared(&self, a: &[f32], b: &[f32]) -> f32 {
+        check_pair(a, b);
+        // SAFETY: K1, as in `dot`.
+        unsafe { (self.l2_squared)(a, b) }
+    }
+
+    /// See [`super::dot_many`].
+    #[inline]
+    pub fn dot_many(&self, query: &[f32], rows: &[f32], out: &mut [f32]) {
+        if check_many(query, rows, out) {
+            // SAFETY: K1, as in `dot`.
+            unsafe { (self.dot_many)(query, rows, out) }
+        }
+    }
+
+    /// See [`super::l2_squared_many`].
+    #[inline]
+    pub fn l2_squared_many(&self, query: &[f32], rows: &[f32], out: &mut [f32]) {
+        if check_many(query, rows, out) {
+            // SAFETY: K1, as in `dot`.
+            unsafe { (self.l2_squared_many)(query, rows, out) }
+        }
+    }
+
+    /// See [`super::dot_ids`].
+    #[inline]
+    pub fn dot_ids(&self, query: &[f32], rows: &[f32], ids: &[u32], out: &mut [f32]) {
+        check_ids(ids, out);
+        // SAFETY: K1, as in `dot`.
+        unsafe { (self.dot_ids)(query, rows, ids, out) }
+    }
+
+    /// See [`super::l2_squared_ids`].
+    #[inline]
+    pub fn l2_squared_ids(&self, query: &[f32], rows: &[f32], ids: &[u32], out: &mut [f32]) {
+        check_ids(ids, out);
+        // SAFETY: K1, as in `dot`.
+        unsafe { (self.l2_squared_ids)(query, rows, ids, out) }
+    }
+}
+
+#[inline]
+fn check_pair(a: &[f32], b: &[f32]) {
+    assert_eq!(a.len(), b.len(), "vectors differ in length");
+}
+
+/// Is there anything to compute? Without components every distance is 0.
+#[inline]
+fn check_many(query: &[f32], rows: &[f32], out: &mut [f32]) -> bool {
+    assert_eq!(Some(rows.len()), query.len().checked_mul(out.len()), "rows and results differ in number");
+    if query.is_empty() {
+        out.fill(0.0);
+    }
+    !query.is_empty()
+}
+
+#[inline]
+fn check_ids(ids: &[u32], out: &[f32]) {
+    assert_eq!(ids.len(), out.len(), "ids and results differ in number");
+}

@@ -1,0 +1,49 @@
+//! Graphs of segments that are large enough to deserve one.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::index::{BuildControl, Graph, IndexBuilder, IndexError, VectorIndex};
+use crate::shard::LiveSegment;
+use crate::store::StoreError;
+use crate::types::GraphParams;
+
+/// Why a graph was not built.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    /// The build failed, or was stopped.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The vectors cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Where a segment's graph lies.
+pub fn graph_path(dir: &Path, segment: &LiveSegment) -> PathBuf {
+    dir.join(segment.id().file_name("graph"))
+}
+
+/// Does the segment deserve a graph that it hasn't got?
+pub fn lacks_graph(segment: &LiveSegment, params: &GraphParams) -> bool {
+    segment.rows() >= params.full_scan_threshold.max(2) && segment.graph.load().is_none()
+}
+
+/// Builds a segment's graph and puts it into service; the manifest is told afterwards.
+pub fn build_graph(
+    dir: &Path,
+    segment: &LiveSegment,
+    builder: &dyn IndexBuilder,
+    control: &BuildControl,
+) -> Result<PathBuf, GraphError> {
+    let path = graph_path(dir, segment);
+    builder.build(segment.vectors()?, &path, control)?;
+    open_graph(&path, segment)?;
+    Ok(path)
+}
+
+/// Opens a graph that was built before.
+pub fn open_graph(path: &Path, segment: &LiveSegment) -> Result<(), IndexError> {
+    let graph: Box<dyn VectorIndex> = Box::new(Graph::open(path)?);
+    segment.graph.store(Some(Arc::new(graph)));
+    Ok(())
+}

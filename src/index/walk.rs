@@ -1,0 +1,157 @@
+//! Greedy best-first walk over neighbour lists: the inside of building and of searching.
+use std::cmp::Reverse;
+use std::time::Instant;
+
+use proximadb_kernels::prefetch;
+
+use super::flat::distances_ids;
+use super::links::{Links, NONE};
+use super::near::Near;
+use super::scratch::Scratch;
+use super::space::Space;
+use super::{IndexError, TopK, VectorBlock};
+
+/// Nodes walked between two looks at the clock: some 100 µs.
+const HOPS_PER_CLOCK: u64 = 64;
+
+/// Distances from what is looked for to rows.
+pub(super) trait Target {
+    fn distances(&self, ids: &[u32], out: &mut [f32]);
+}
+
+/// A query, in the distance that users asked for.
+pub(super) struct Query<'a> {
+    pub(super) block: VectorBlock<'a>,
+    pub(super) vector: &'a [f32],
+}
+
+impl Target for Query<'_> {
+    #[inline]
+    fn distances(&self, ids: &[u32], out: &mut [f32]) {
+        distances_ids(self.block, self.vector, ids, out);
+    }
+}
+
+/// A row that is being inserted, in the space of the build.
+pub(super) struct Row<'a> {
+    pub(super) space: &'a Space<'a>,
+    pub(super) row: u32,
+}
+
+impl Target for Row<'_> {
+    #[inline]
+    fn distances(&self, ids: &[u32], out: &mut [f32]) {
+        self.space.distances(self.row, ids, out);
+    }
+}
+
+/// Stops a walk that takes too long.
+pub(super) struct Clock {
+    deadline: Option<Instant>,
+    hops: u64,
+}
+
+impl Clock {
+    pub(super) fn new(deadline: Option<Instant>) -> Clock {
+        Clock { deadline, hops: 0 }
+    }
+
+    #[inline]
+    fn tick(&mut self) -> Result<(), IndexError> {
+        self.hops += 1;
+        let Some(deadline) = self.deadline else { return Ok(()) };
+        if self.hops % HOPS_PER_CLOCK == 1 && Instant::now() >= deadline {
+            return Err(IndexError::Deadline);
+        }
+        Ok(())
+    }
+}
+
+impl Scratch {
+    /// Puts the unseen ones of `rows` (up to the first empty slot) and their distances into
+    /// `ids` and `distances`.
+    #[inline]
+    fn score_unseen(&mut self, target: &impl Target, rows: &[u32]) {
+        self.ids.clear();
+        for &row in rows {
+            if row == NONE {
+                break;
+            }
+            if self.visited.insert(row) {
+                self.ids.push(row);
+            }
+        }
+        self.distances.resize(self.ids.len(), 0.0);
+        target.distances(&self.ids, &mut self.distances);
+    }
+}
+
+/// Walks until the `ef` nearest nodes found have all been walked; they are in `scratch.beam` then.
+/// Returns the number of distances computed. `on_walked` sees each node whose neighbours were looked at.
+pub(super) fn walk(
+    links: Links<'_>,
+    target: &impl Target,
+    entries: &[u32],
+    ef: usize,
+    scratch: &mut Scratch,
+    clock: &mut Clock,
+    mut on_walked: impl FnMut(Near),
+) -> Result<u64, IndexError> {
+    scratch.visited.start(links.len());
+    scratch.beam.start(ef);
+    scratch.score_unseen(target, entries);
+    let mut computed = 0;
+    loop {
+        computed += scratch.ids.len() as u64;
+        for (&row, &distance) in scratch.ids.iter().zip(&scratch.distances) {
+            scratch.beam.insert(Near::new(distance, row));
+        }
+        let Some(near) = scratch.beam.walk_next() else { return Ok(computed) };
+        clock.tick()?;
+        if let Some(next) = scratch.beam.peek() {
+            prefetch::read(links.slots_of(next.row())); // most likely walked next
+        }
+        on_walked(near);
+        scratch.score_unseen(target, links.slots_of(near.row()));
+    }
+}
+
+/// Walks until the `ef` nearest *admitted* rows are found: others are walked through, not kept.
+///
+/// `admitted` puts into the result what a node stands for, if anything.
+pub(super) fn walk_admitted(
+    links: Links<'_>,
+    target: &impl Target,
+    entries: &[u32],
+    ef: usize,
+    scratch: &mut Scratch,
+    clock: &mut Clock,
+    mut admitted: impl FnMut(Near, &mut TopK),
+) -> Result<(TopK, u64), IndexError> {
+    scratch.visited.start(links.len());
+    scratch.frontier.clear();
+    scratch.score_unseen(target, entries);
+    let mut found = TopK::new(ef);
+    let mut computed = 0;
+    loop {
+        computed += scratch.ids.len() as u64;
+        let mut bound = found.bound();
+        for (&row, &distance) in scratch.ids.iter().zip(&scratch.distances) {
+            if !(distance > bound) {
+                let near = Near::new(distance, row);
+                scratch.frontier.push(Reverse(near));
+                admitted(near, &mut found);
+                bound = found.bound();
+            }
+        }
+        let Some(Reverse(near)) = scratch.frontier.pop() else { return Ok((found, computed)) };
+        if near.distance() > found.bound() {
+            return Ok((found, computed));
+        }
+        clock.tick()?;
+        if let Some(Reverse(next)) = scratch.frontier.peek() {
+            prefetch::read(links.slots_of(next.row()));
+        }
+        scratch.score_unseen(target, links.slots_of(near.row()));
+    }
+}

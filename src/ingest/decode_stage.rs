@@ -1,0 +1,127 @@
+//! The decode thread: bytes to rows, rows to log entries.
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::source_stage::{Ended, in_full};
+use super::{InFlight, PipelineState, Progress};
+use crate::decode::{DecodeError, Decoded, Decoder};
+use crate::shard::{ProposeError, Shard};
+use crate::types::{Entry, Outcome, RawBatch, Reject, SourceRange};
+
+/// Sends rejected records to a place of their own before the log passes them.
+pub trait DeadLetters: Send {
+    /// Returns once all are there for good.
+    fn send(&mut self, batch: &RawBatch, rejects: &[Reject]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// Runs until its inbox closes, decoding fails for good, or it is stopped.
+pub(super) struct DecodeStage<'a> {
+    pub decoder: &'a mut dyn Decoder,
+    pub dead_letters: Option<&'a mut dyn DeadLetters>,
+    pub inbox: Receiver<InFlight>,
+    pub shard: Arc<Shard>,
+    pub progress: Arc<Progress>,
+}
+
+impl DecodeStage<'_> {
+    /// The thread's body.
+    pub fn run(mut self) -> Ended {
+        let label = self.progress.name().to_string();
+        let records = metrics::counter!("proximadb_stage_records_total", "pipeline" => label.clone(), "stage" => "decode");
+        let busy = metrics::counter!("proximadb_stage_busy_microseconds_total", "pipeline" => label.clone(), "stage" => "decode");
+        let blocked = metrics::counter!("proximadb_stage_blocked_microseconds_total", "pipeline" => label, "stage" => "decode");
+        loop {
+            let item = match self.inbox.recv_timeout(Duration::from_millis(50)) {
+                Ok(item) => item,
+                Err(RecvTimeoutError::Timeout) if self.progress.is_stopping() => return Ended::Stopped,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Ended::Stopped,
+            };
+            let started = Instant::now();
+            let decoded = match self.decode(&item.batch) {
+                Ok(decoded) => decoded,
+                Err(ended) => return ended,
+            };
+            records.increment(item.batch.len() as u64);
+            busy.increment(started.elapsed().as_micros() as u64);
+            let proposing = Instant::now();
+            self.propose(item, decoded);
+            blocked.increment(proposing.elapsed().as_micros() as u64);
+        }
+    }
+
+    /// Decodes and, where asked for, delivers the rejects; tries again while trouble may pass.
+    fn decode(&mut self, batch: &RawBatch) -> Result<Decoded, Ended> {
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let trouble = match self.decoder.decode(batch) {
+                Ok(decoded) => match self.deliver(batch, &decoded.rejects) {
+                    Ok(()) => return Ok(decoded),
+                    Err(reason) => reason,
+                },
+                Err(error @ DecodeError::CircuitOpen { .. }) => return Err(Ended::Failed(in_full(&error))),
+                Err(error) => in_full(&error),
+            };
+            self.progress.set_state(PipelineState::Retrying, Some(trouble));
+            if !self.progress.pause(pause) {
+                return Err(Ended::Stopped);
+            }
+            pause = (pause * 2).min(Duration::from_secs(10));
+        }
+    }
+
+    fn deliver(&mut self, batch: &RawBatch, rejects: &[Reject]) -> Result<(), String> {
+        match &mut self.dead_letters {
+            Some(letters) if !rejects.is_empty() => {
+                letters.send(batch, rejects).map_err(|error| format!("dead letters cannot be delivered: {error}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn propose(&self, item: InFlight, decoded: Decoded) {
+        let InFlight { batch, generation, hold } = item;
+        let (operations, rejects) = (decoded.batch.ops.len() as u64, decoded.rejects.len() as u64);
+        for (code, count) in crate::memtable::count_by_code(&decoded.rejects) {
+            metrics::counter!("proximadb_rejected_records_total",
+                "pipeline" => self.progress.name().to_string(), "code" => code.to_string())
+            .increment(count);
+        }
+        self.progress.skipped.fetch_add(decoded.skipped, Ordering::Relaxed);
+        let source = SourceRange {
+            source: self.progress.name().to_string(),
+            partition: batch.partition.to_string(),
+            epoch: batch.epoch,
+            from: batch.from,
+            to: batch.to,
+        };
+        let entry = Entry { batch: decoded.batch, source: Some(source), rejects: decoded.rejects };
+        let progress = Arc::clone(&self.progress);
+        let (partition, to) = (batch.partition, batch.to);
+        self.shard.propose_blocking(entry, move |outcome| {
+            match outcome {
+                Ok(Outcome::Applied { .. }) => {
+                    progress.applied.fetch_add(operations, Ordering::Relaxed);
+                    progress.rejected.fetch_add(rejects, Ordering::Relaxed);
+                    progress.settle(&partition, to);
+                }
+                Ok(Outcome::Duplicate { .. } | Outcome::Conflict { .. }) => progress.settle(&partition, to),
+                Ok(Outcome::Refused { reason, .. }) => {
+                    tracing::warn!(pipeline = progress.name(), reason, "the log refused a batch");
+                    progress.unsettle(&partition, generation);
+                }
+                Err(error) => trouble(&progress, &partition, generation, &error),
+            }
+            drop(hold);
+        });
+    }
+}
+
+/// The batch is not in the log: say so, and read it again.
+fn trouble(progress: &Progress, partition: &Arc<str>, generation: u64, error: &ProposeError) {
+    progress.set_state(PipelineState::Retrying, Some(in_full(error)));
+    progress.unsettle(partition, generation);
+}

@@ -1,0 +1,55 @@
+//! One running pipeline: source → decode → log, supervised as a whole.
+//!
+//! ```text
+//!   source thread ──RawBatch──▶ decode thread ──Entry──▶ shard log ──▶ apply
+//!        ▲  ▲                                                            │
+//!        │  └──────────── progress: durable marks, rewinds ◀─────Outcome─┘
+//!        └─ held while in-flight bytes are at their limit
+//! ```
+//! I1 bytes between source and apply stay under the pipeline's limit. I2 entries of one partition are
+//! proposed in order. I3 if one thread ends, both do, and the supervisor says why. I4 after any trouble the
+//! source starts again behind what the log holds; the position rule makes that harmless.
+mod decode_stage;
+mod progress;
+mod source_stage;
+mod supervisor;
+
+pub use decode_stage::DeadLetters;
+pub use progress::{PipelineState, Progress};
+pub use supervisor::{Ingest, Parts, PartsError, PartsFactory};
+
+/// One batch on its way, with what must happen when it is done.
+struct InFlight {
+    batch: crate::types::RawBatch,
+    /// How often its partition had been rewound when it was read.
+    generation: u64,
+    /// Dropped when the batch's outcome is known, or when the batch is.
+    hold: Hold,
+}
+
+/// A batch's share of the in-flight limit.
+struct Hold {
+    progress: std::sync::Arc<Progress>,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Hold {
+    fn new(progress: &std::sync::Arc<Progress>, permit: tokio::sync::OwnedSemaphorePermit) -> Self {
+        progress.in_flight.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+        Self { progress: std::sync::Arc::clone(progress), _permit: permit }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.progress.in_flight.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+    }
+}
+
+/// In-flight limits are counted in pages, so that 64 GiB fit the semaphore.
+const PERMIT_BYTES: usize = 4096;
+
+fn permits(bytes: usize, limit: u32) -> u32 {
+    // A batch larger than the limit passes alone rather than never.
+    u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).clamp(1, limit)
+}

@@ -1,0 +1,172 @@
+//! A run of rows that came together: columns in memory, immutable but for their dead stamps.
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::types::{Column, Lsn, PointId, columns_of};
+
+/// Rows in the order in which they were applied.
+#[derive(Debug, Default)]
+pub struct Block {
+    dim: usize,
+    ids: Vec<PointId>,
+    born: Vec<Lsn>,
+    event_times: Vec<i64>,
+    payloads: Vec<Bytes>,
+    vectors: Vec<f32>,
+    /// 0 = alive, else the LSN that replaced or deleted the row.
+    dead: Vec<AtomicU64>,
+    /// Built when a filter first asks.
+    columns: OnceLock<BTreeMap<String, Column>>,
+}
+
+impl Block {
+    /// Rows.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// No rows?
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Row-major `len × dim`.
+    pub fn vectors(&self) -> &[f32] {
+        &self.vectors
+    }
+
+    /// One row's vector. Panics if there is no such row, as the others below do.
+    pub fn vector(&self, row: usize) -> &[f32] {
+        &self.vectors[row * self.dim..(row + 1) * self.dim]
+    }
+
+    /// One row's id.
+    pub fn id(&self, row: usize) -> &PointId {
+        &self.ids[row]
+    }
+
+    /// The entry that wrote a row.
+    pub fn born(&self, row: usize) -> Lsn {
+        self.born[row]
+    }
+
+    /// One row's event time, milliseconds since the Unix epoch.
+    pub fn event_time_ms(&self, row: usize) -> i64 {
+        self.event_times[row]
+    }
+
+    /// One row's payload: a JSON object as text, or nothing.
+    pub fn payload(&self, row: usize) -> &Bytes {
+        &self.payloads[row]
+    }
+
+    /// The LSN that ended a row.
+    pub fn dead(&self, row: usize) -> Option<Lsn> {
+        match self.dead[row].load(Ordering::Acquire) {
+            0 => None,
+            lsn => Some(Lsn(lsn)),
+        }
+    }
+
+    /// Does a search at `at` see the row?
+    pub fn is_visible(&self, row: usize, at: Lsn) -> bool {
+        self.born[row] <= at && self.dead(row).is_none_or(|dead| dead > at)
+    }
+
+    /// Stamps a row dead; for the apply thread.
+    pub(crate) fn kill(&self, row: usize, at: Lsn) {
+        self.dead[row].store(at.0, Ordering::Release);
+    }
+
+    /// A payload field over all rows; `None` where no row has it.
+    pub fn column(&self, field: &str) -> Option<Column> {
+        let columns = self.columns.get_or_init(|| {
+            let payloads: Vec<Option<Map<String, Value>>> =
+                self.payloads.iter().map(|payload| serde_json::from_slice(payload).ok()).collect();
+            columns_of(&payloads)
+        });
+        columns.get(field).cloned()
+    }
+
+    /// Bytes of memory, without columns built for filters.
+    pub fn bytes(&self) -> usize {
+        let text: usize = self.ids.iter().zip(&self.payloads).map(|(id, payload)| id.as_str().len() + payload.len()).sum();
+        // Per row: id and payload handles, LSN, time, stamp, and the id's entry in the memtable's map.
+        text + self.vectors.len() * size_of::<f32>() + self.len() * 144
+    }
+
+    /// Two neighbours as one.
+    pub(super) fn concat(first: &Self, second: &Self) -> Self {
+        fn join<T: Clone>(first: &[T], second: &[T]) -> Vec<T> {
+            [first, second].concat()
+        }
+        let stamps = first.dead.iter().chain(&second.dead);
+        Self {
+            dim: first.dim,
+            ids: join(&first.ids, &second.ids),
+            born: join(&first.born, &second.born),
+            event_times: join(&first.event_times, &second.event_times),
+            payloads: join(&first.payloads, &second.payloads),
+            vectors: join(&first.vectors, &second.vectors),
+            dead: stamps.map(|stamp| AtomicU64::new(stamp.load(Ordering::Acquire))).collect(),
+            columns: OnceLock::new(),
+        }
+    }
+}
+
+/// Collects the upserts of one entry.
+pub struct BlockBuilder {
+    block: Block,
+}
+
+impl BlockBuilder {
+    /// For `rows` rows.
+    pub fn new(dim: usize, rows: usize) -> Self {
+        let block = Block {
+            dim,
+            ids: Vec::with_capacity(rows),
+            born: Vec::with_capacity(rows),
+            event_times: Vec::with_capacity(rows),
+            payloads: Vec::with_capacity(rows),
+            dead: Vec::with_capacity(rows),
+            ..Block::default()
+        };
+        Self { block }
+    }
+
+    /// Adds a row's fields; its vector comes with [`BlockBuilder::finish`]. Returns its index.
+    pub fn push(&mut self, id: PointId, born: Lsn, event_time_ms: i64, payload: Bytes) -> usize {
+        self.block.ids.push(id);
+        self.block.born.push(born);
+        self.block.event_times.push(event_time_ms);
+        self.block.payloads.push(payload);
+        self.block.dead.push(AtomicU64::new(0));
+        self.block.len() - 1
+    }
+
+    /// Stamps a row of this very entry: an id written twice in one batch.
+    pub fn kill(&mut self, row: usize, at: Lsn) {
+        self.block.kill(row, at);
+    }
+
+    /// Rows so far.
+    pub fn len(&self) -> usize {
+        self.block.len()
+    }
+
+    /// No rows?
+    pub fn is_empty(&self) -> bool {
+        self.block.is_empty()
+    }
+
+    /// The block, with all vectors at once: an entry's vectors are moved, not copied.
+    pub fn finish(mut self, vectors: Vec<f32>) -> Block {
+        assert_eq!(vectors.len(), self.block.len() * self.block.dim, "one vector a row");
+        self.block.vectors = vectors;
+        self.block
+    }
+}

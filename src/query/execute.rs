@@ -1,0 +1,253 @@
+//! One search over one snapshot: filter, find, merge, fetch.
+//!
+//! ```text
+//!   snapshot ─┬─ memtable blocks ── filter ── exact scan ─┐
+//!             └─ segments ── filter ── graph | scan ──────┴─ top k ── payloads
+//! ```
+//! I1 every row is looked at in one place only: no id shows twice. I2 if `k` rows match, `k` come back:
+//! where a graph returns fewer, the matching rows are scanned. I3 nothing is read past the snapshot's LSN.
+use std::sync::Arc;
+use std::time::Instant;
+
+use proximadb_kernels::distance;
+
+use super::fetch::record;
+use super::{Filter, Hit, PayloadView, RowSet, SearchRequest};
+use crate::engine::EngineError;
+use crate::index::{IndexHits, IndexQuery, VectorBlock, exact_rows, exact_scan};
+use crate::memtable::Block;
+use crate::shard::{LiveSegment, RowRef, Snapshot};
+use crate::types::{Column, Distance, Lsn, PointId};
+
+/// Where matching rows are fewer than this many times `ef_search`, scanning them is cheaper than walking
+/// past the others: a walk computes about this many distances per candidate kept.
+const SCAN_PER_CANDIDATE: usize = 32;
+
+/// What a search of one snapshot found, before payloads.
+pub struct Found {
+    /// Best first.
+    pub hits: Vec<Hit>,
+    /// Share of the live rows that were scanned rather than found by a graph.
+    pub scanned_fraction: f64,
+}
+
+/// A search with everything resolved: the vector is there, normalised for cosine.
+pub struct Search<'a> {
+    /// The request; its `nearest` is not looked at again.
+    pub request: &'a SearchRequest,
+    /// `dim` components.
+    pub vector: &'a [f32],
+    /// How vectors are compared.
+    pub distance: Distance,
+    /// Left out of the answer: the point that was searched near.
+    pub except: Option<&'a PointId>,
+    /// Give up after this.
+    pub deadline: Instant,
+    /// Where the request names no `ef_search`.
+    pub ef_search_default: usize,
+}
+
+/// A candidate: internal distance and place.
+struct Candidate {
+    distance: f32,
+    row: RowRef,
+}
+
+impl Search<'_> {
+    /// Runs the search.
+    pub fn run(&self, snapshot: &Snapshot) -> Result<Found, EngineError> {
+        // The point searched near may take one place.
+        let k = self.request.offset + self.request.limit + usize::from(self.except.is_some());
+        let mut candidates = Vec::new();
+        let (mut scanned, mut total) = (0_u64, 0_u64);
+        if k > 0 {
+            for block in snapshot.blocks() {
+                self.search_block(&block, snapshot.lsn, k, &mut candidates)?;
+                scanned += block.len() as u64;
+                total += block.len() as u64;
+            }
+            for segment in &snapshot.view.segments {
+                let walked = self.search_segment(segment, snapshot.lsn, k, &mut candidates)?;
+                scanned += if walked { 0 } else { u64::from(segment.rows()) };
+                total += u64::from(segment.rows());
+            }
+        }
+        let hits = self.best(candidates)?;
+        let scanned_fraction = if total == 0 { 0.0 } else { scanned as f64 / total as f64 };
+        Ok(Found { hits, scanned_fraction })
+    }
+
+    fn best(&self, mut candidates: Vec<Candidate>) -> Result<Vec<Hit>, EngineError> {
+        candidates.sort_by(|a, b| a.distance.total_cmp(&b.distance).then_with(|| a.row.id().cmp(&b.row.id())));
+        let good_enough = |score: f32| match self.request.score_threshold {
+            None => true,
+            Some(threshold) if self.distance.higher_is_better() => score >= threshold,
+            Some(threshold) => score <= threshold,
+        };
+        candidates
+            .into_iter()
+            .filter(|candidate| self.except.is_none_or(|id| *id != candidate.row.id()))
+            .map(|candidate| (self.distance.score(candidate.distance), candidate.row))
+            .take_while(|(score, _)| good_enough(*score))
+            .skip(self.request.offset)
+            .take(self.request.limit)
+            .map(|(score, row)| {
+                let record = record(&row, &self.request.with_payload, self.request.with_vector)?;
+                Ok(Hit { record, score })
+            })
+            .collect()
+    }
+
+    fn search_block(&self, block: &Arc<Block>, at: Lsn, k: usize, into: &mut Vec<Candidate>) -> Result<(), EngineError> {
+        self.check_deadline()?;
+        let matching = matching(self.request.filter.as_ref(), &BlockPayload(block))?;
+        let admit = |row: u32| {
+            block.is_visible(row as usize, at) && matching.as_ref().is_none_or(|matching| matching.contains(row))
+        };
+        let vectors =
+            VectorBlock { dim: self.vector.len(), rows: block.vectors(), distance: self.distance };
+        let found = exact_scan(vectors, self.vector, k, &admit);
+        into.extend(found.rows.into_iter().map(|(distance, row)| Candidate {
+            distance,
+            row: RowRef::Memory { block: Arc::clone(block), row: row as usize },
+        }));
+        Ok(())
+    }
+
+    /// Returns whether a graph was walked.
+    fn search_segment(
+        &self,
+        segment: &Arc<LiveSegment>,
+        at: Lsn,
+        k: usize,
+        into: &mut Vec<Candidate>,
+    ) -> Result<bool, EngineError> {
+        self.check_deadline()?;
+        let matching = matching(self.request.filter.as_ref(), &SegmentPayload(segment))?;
+        let vectors = segment.vectors().map_err(EngineError::from_store)?;
+        let admit = |row: u32| {
+            segment.is_visible(row, at) && matching.as_ref().is_none_or(|matching| matching.contains(row))
+        };
+        let (found, walked) = self.search_vectors(segment, vectors, matching.as_ref(), &admit, k)?;
+        into.extend(found.rows.into_iter().map(|(distance, row)| Candidate {
+            distance,
+            row: RowRef::Segment { segment: Arc::clone(segment), row },
+        }));
+        Ok(walked)
+    }
+
+    fn search_vectors(
+        &self,
+        segment: &LiveSegment,
+        vectors: VectorBlock<'_>,
+        matching: Option<&RowSet>,
+        admit: &(dyn Fn(u32) -> bool + Sync),
+        k: usize,
+    ) -> Result<(IndexHits, bool), EngineError> {
+        let ef_search = self.request.ef_search.unwrap_or(self.ef_search_default).max(k);
+        let candidates = matching.map_or(vectors.len(), RowSet::count);
+        let scan = || match matching {
+            Some(matching) => exact_rows(vectors, self.vector, k, matching.iter().filter(|row| admit(*row))),
+            None => exact_scan(vectors, self.vector, k, admit),
+        };
+        let graph = segment.graph.load();
+        let Some(graph) = graph.as_ref().filter(|_| !self.request.exact) else {
+            return Ok((scan(), false));
+        };
+        if candidates <= ef_search * SCAN_PER_CANDIDATE {
+            return Ok((scan(), false));
+        }
+        let query = IndexQuery { vector: self.vector, k, ef_search, admit, deadline: Some(self.deadline) };
+        let found = graph.search(vectors, &query).map_err(EngineError::from_index)?;
+        // The graph looks only so far; whoever asks for k rows that exist gets them.
+        let enough = k.min(candidates.min(segment.alive() as usize));
+        if found.rows.len() < enough { Ok((scan(), false)) } else { Ok((found, true)) }
+    }
+
+    fn check_deadline(&self) -> Result<(), EngineError> {
+        if Instant::now() < self.deadline {
+            return Ok(());
+        }
+        Err(EngineError::Timeout { action: "search" })
+    }
+}
+
+/// Rows that a filter lets through; `None` where there is no filter.
+fn matching(filter: Option<&Filter>, view: &dyn PayloadView) -> Result<Option<RowSet>, EngineError> {
+    filter.map(|filter| filter.evaluate(view)).transpose().map_err(EngineError::from)
+}
+
+/// All rows of a snapshot that are visible and match, block by block and segment by segment.
+pub fn for_each_match(
+    snapshot: &Snapshot,
+    filter: Option<&Filter>,
+    mut visit: impl FnMut(RowRef),
+) -> Result<(), EngineError> {
+    for block in snapshot.blocks() {
+        let matching = matching(filter, &BlockPayload(&block))?;
+        for row in 0..block.len() {
+            let matches = matching.as_ref().is_none_or(|matching| matching.contains(row as u32));
+            if matches && block.is_visible(row, snapshot.lsn) {
+                visit(RowRef::Memory { block: Arc::clone(&block), row });
+            }
+        }
+    }
+    for segment in &snapshot.view.segments {
+        let matching = matching(filter, &SegmentPayload(segment))?;
+        for row in 0..segment.rows() {
+            let matches = matching.as_ref().is_none_or(|matching| matching.contains(row));
+            if matches && segment.is_visible(row, snapshot.lsn) {
+                visit(RowRef::Segment { segment: Arc::clone(segment), row });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Normalises a query for cosine; refuses what cannot be compared.
+pub fn prepare_vector(distance: Distance, mut vector: Vec<f32>, field: &str) -> Result<Vec<f32>, EngineError> {
+    let invalid = |problem: &str, code| EngineError::Invalid { field: field.into(), problem: problem.into(), code };
+    if !distance::all_finite(&vector) {
+        return Err(invalid("a component is NaN or infinite; give finite numbers", "not_finite"));
+    }
+    if distance == Distance::Cosine && distance::normalize(&mut vector) == 0.0 {
+        return Err(invalid("the zero vector has no direction, so cosine cannot compare it", "zero_vector"));
+    }
+    Ok(vector)
+}
+
+struct BlockPayload<'a>(&'a Block);
+
+impl PayloadView for BlockPayload<'_> {
+    fn rows(&self) -> usize {
+        self.0.len()
+    }
+
+    fn column(&self, field: &str) -> Result<Option<Column>, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.0.column(field))
+    }
+
+    fn for_each_id(&self, visit: &mut dyn FnMut(u32, &str)) {
+        for row in 0..self.0.len() {
+            visit(row as u32, self.0.id(row).as_str());
+        }
+    }
+}
+
+struct SegmentPayload<'a>(&'a LiveSegment);
+
+impl PayloadView for SegmentPayload<'_> {
+    fn rows(&self) -> usize {
+        self.0.rows() as usize
+    }
+
+    fn column(&self, field: &str) -> Result<Option<Column>, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.0.segment.column(field)?)
+    }
+
+    fn for_each_id(&self, visit: &mut dyn FnMut(u32, &str)) {
+        for row in 0..self.0.rows() {
+            visit(row, self.0.ids().text(row));
+        }
+    }
+}

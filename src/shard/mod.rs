@@ -1,0 +1,26 @@
+//! One shard of a collection: its log, its memtables, its segments, and the threads that move rows along.
+//!
+//! ```text
+//!  propose ─▶ log thread ─durable▶ apply thread ─▶ active memtable ─freeze▶ flush thread ─▶ segment
+//!                                      ▲                                        │            │
+//!                                      └── view swaps ◀─────────────────────────┴─ upkeep ◀──┘
+//!  snapshot = view + applied LSN ─▶ query                                   (merges, graphs)
+//! ```
+//! I1 an answered write is durable and searchable. I2 readers take no locks that writers hold for long: a view
+//! is replaced as a whole, rows are only stamped. I3 memory in memtables is bounded: when frozen ones pile
+//! up, apply waits, the log's queue fills, and proposers wait. I4 the manifest names exactly the segments of
+//! the view; both change under the manifest's lock.
+mod apply;
+mod apply_loop;
+mod core;
+mod error;
+mod marks;
+mod open;
+mod propose;
+mod upkeep;
+mod view;
+
+pub use self::core::{Shard, Tuning};
+pub use error::{ProposeError, ShardError};
+pub use marks::Marks;
+pub use view::{Frozen, LiveSegment, RowRef, Snapshot, View};

@@ -1,0 +1,184 @@
+//! Opening a shard: manifest, segments, then the log behind them.
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, bounded, unbounded};
+use parking_lot::{Mutex, RwLock};
+
+use super::apply::Apply;
+use super::apply_loop::ApplyLoop;
+use super::core::{Core, Shard, Tuning};
+use super::error::{ProposeError, ShardError};
+use super::marks::Marks;
+use super::propose::Pending;
+use super::upkeep::{flush_thread, upkeep_thread};
+use super::view::{Frozen, LiveSegment, View};
+use crate::flush::{graph_path, open_graph};
+use crate::index::BuildControl;
+use crate::memtable::HashMemtable;
+use crate::store::{Deletes, Manifest, Segment, SegmentEntry, StoreError};
+use crate::types::{CollectionConfig, Lsn};
+use crate::wal::{
+    BincodeCodec, Durable, FrameKind, GroupCommit, GroupHooks, GroupOptions, LogStore, WalCodec, WalError,
+};
+
+/// Groups between the log thread and the apply thread. One is applied while the next is synced; more would
+/// only hold memory.
+const APPLY_GROUPS: usize = 4;
+/// Dead rows recorded in the manifest died at some entry before it; which one, no reader can ask any more.
+const LONG_DEAD: Lsn = Lsn(1);
+
+impl Shard {
+    /// Opens the shard in `dir`, or makes a new one there, and starts its threads.
+    pub fn open(dir: &Path, config: CollectionConfig, tuning: Tuning) -> Result<Self, ShardError> {
+        let started = Instant::now();
+        let segments_dir = dir.join("segments");
+        make_dir(dir)?;
+        make_dir(&segments_dir)?;
+        let manifest = Manifest::load(dir)?.unwrap_or_default();
+        let segments = open_segments(&segments_dir, &config, &manifest)?;
+        let marks = Marks::new(manifest.flushed_lsn, manifest.positions.clone(), manifest.watermark_ms);
+        marks.set_live_points(segments.iter().map(|segment| segment.alive()).sum());
+        marks.count_rejected(manifest.quarantine.iter().map(|file| file.count).sum());
+        let view = View { active: Arc::new(HashMemtable::new()), frozen: Vec::new(), segments };
+
+        let log = open_log(dir, &tuning, &manifest)?;
+        let term = log.last().map_or(manifest.log_term, |mark| mark.term);
+        let replayed = replay(&log, &marks, &view, manifest.flushed_lsn)?;
+        tracing::info!(
+            collection = config.name,
+            segments = view.segments.len(),
+            points = marks.live_points(),
+            replayed,
+            applied_lsn = marks.applied().0,
+            elapsed_ms = started.elapsed().as_millis() as u64,
+            "shard is open"
+        );
+
+        let (control, controls) = unbounded();
+        let (upkeep, upkeep_wakes) = bounded(1);
+        let core = Arc::new(Core {
+            dir: dir.to_path_buf(),
+            segments_dir,
+            config,
+            tuning,
+            view: ArcSwap::from_pointee(view),
+            marks,
+            manifest: Mutex::new(manifest),
+            writers: RwLock::new(()),
+            disk_full: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            build: BuildControl::default(),
+            upkeep,
+            changed: tokio::sync::Notify::new(),
+            control,
+            log: std::sync::OnceLock::new(),
+        });
+        start(core, log, term, controls, upkeep_wakes)
+    }
+}
+
+fn start(
+    core: Arc<Core>,
+    log: LogStore,
+    term: u64,
+    control: Receiver<super::apply_loop::Control>,
+    upkeep_wakes: Receiver<()>,
+) -> Result<Shard, ShardError> {
+    let name = core.config.name.clone();
+    let (groups, entries) = bounded::<Vec<Durable<Pending>>>(APPLY_GROUPS);
+    let (flush, frozen) = bounded::<Arc<Frozen>>(core.tuning.frozen_max + 1);
+    let hooks = GroupHooks {
+        on_durable: Box::new(move |group| {
+            // The apply thread outlives the log.
+            let _ = groups.send(group);
+        }),
+        on_failed: Box::new(|pending: Pending, error| (pending.done)(Err(ProposeError::Log(error)))),
+        on_written: None,
+    };
+    let options = GroupOptions { name: format!("log-{name}"), term: term.max(1), ..GroupOptions::default() };
+    let log = GroupCommit::start(log, options, hooks)?;
+    let _ = core.log.set(log.handle());
+    let apply = ApplyLoop { core: Arc::clone(&core), entries, control, flush: Some(flush), term };
+    let apply_thread = spawn(&core, format!("apply-{name}"), move || apply.run())?;
+    let flusher = Arc::clone(&core);
+    let upkeeper = Arc::clone(&core);
+    let threads = vec![
+        spawn(&core, format!("flush-{name}"), move || flush_thread(&flusher, &frozen))?,
+        spawn(&core, format!("upkeep-{name}"), move || upkeep_thread(&upkeeper, &upkeep_wakes))?,
+    ];
+    Ok(Shard {
+        core,
+        log: Mutex::new(Some(log)),
+        threads: Mutex::new(threads),
+        apply_thread: Mutex::new(Some(apply_thread)),
+    })
+}
+
+fn spawn(core: &Core, name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ShardError> {
+    let thread = std::thread::Builder::new().name(name).spawn(body);
+    thread.map_err(|source| ShardError::Io { doing: "start a thread for", path: core.dir.clone(), source })
+}
+
+fn make_dir(dir: &Path) -> Result<(), ShardError> {
+    let made = std::fs::create_dir_all(dir).and_then(|()| match dir.parent() {
+        Some(parent) => std::fs::File::open(parent)?.sync_all(),
+        None => Ok(()),
+    });
+    made.map_err(|source| ShardError::Io { doing: "create", path: dir.to_path_buf(), source })
+}
+
+fn open_segments(
+    dir: &Path,
+    config: &CollectionConfig,
+    manifest: &Manifest,
+) -> Result<Vec<Arc<LiveSegment>>, StoreError> {
+    let open = |entry: &SegmentEntry| {
+        let live = LiveSegment::new(Segment::open(dir, &entry.meta)?, config.distance)?;
+        if let Some(deletes) = &entry.deletes {
+            for row in Deletes::read(dir, &entry.meta, deletes)?.rows {
+                live.kill(row, LONG_DEAD);
+            }
+        }
+        if entry.graph.is_some() {
+            // A graph can be built again; a damaged one must not keep the rows from being served.
+            if let Err(error) = open_graph(&graph_path(dir, &live), &live) {
+                tracing::warn!(segment = %entry.meta.id, %error, "graph cannot be used and will be built again");
+            }
+        }
+        Ok(Arc::new(live))
+    };
+    manifest.segments.iter().map(open).collect()
+}
+
+fn open_log(dir: &Path, tuning: &Tuning, manifest: &Manifest) -> Result<LogStore, WalError> {
+    let (mut log, recovered) = LogStore::open(&dir.join("log"), &tuning.log)?;
+    if let Some(cut) = &recovered.cut {
+        tracing::warn!(path = ?cut.path, at = cut.at, bytes = cut.bytes, "cut a torn tail that was never acknowledged");
+    }
+    if log.next() <= manifest.flushed_lsn {
+        log.start_at(manifest.flushed_lsn.next())?;
+    }
+    Ok(log)
+}
+
+/// Applies what the log holds past the manifest; returns the number of entries.
+fn replay(log: &LogStore, marks: &Marks, view: &View, flushed: Lsn) -> Result<u64, WalError> {
+    let mut count = 0;
+    log.replay(flushed.next(), |frame| {
+        match frame.kind {
+            FrameKind::Entry => {
+                let entry = BincodeCodec.decode(&frame.body)?;
+                Apply { marks, view }.entry(frame.lsn, entry);
+            }
+            FrameKind::Blank | FrameKind::Membership => marks.publish(frame.lsn),
+        }
+        count += 1;
+        Ok(())
+    })
+    .map(|()| count)
+}

@@ -1,0 +1,323 @@
+//! The flush thread and the upkeep thread: files, manifests, view swaps, merges, graphs.
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use parking_lot::MutexGuard;
+use roaring::RoaringBitmap;
+
+use super::core::Core;
+use super::view::{Frozen, LiveSegment, View};
+use crate::flush::{self, Plan, SegmentStats};
+use crate::index::{BuildControl, GraphBuilder};
+use crate::store::{
+    Deletes, FileMeta, Manifest, Segment, SegmentEntry, SegmentId, SegmentMeta, StoreError, collect_garbage,
+};
+
+/// Between tries of something that failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// Upkeep looks for work this often when nobody wakes it.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Flushes frozen memtables in order until the apply thread lets go of them.
+pub(super) fn flush_thread(core: &Arc<Core>, frozen: &Receiver<Arc<Frozen>>) {
+    for one in frozen {
+        if core.is_closing() {
+            return; // the log still holds it
+        }
+        let started = Instant::now();
+        if !until_done(core, "flush", || flush_one(core, &one)) {
+            return;
+        }
+        core.disk_full.store(false, Ordering::Release);
+        metrics::histogram!("proximadb_flush_seconds", "collection" => core.config.name.clone())
+            .record(started.elapsed().as_secs_f64());
+        purge_log(core);
+        let _ = core.upkeep.try_send(());
+    }
+}
+
+/// Tries again until it works or the shard closes; says whether it worked.
+fn until_done(core: &Core, what: &str, mut work: impl FnMut() -> Result<(), StoreError>) -> bool {
+    loop {
+        match work() {
+            Ok(()) => return true,
+            Err(error) => {
+                let full = matches!(error, StoreError::Full { .. });
+                core.disk_full.store(full, Ordering::Release);
+                metrics::counter!("proximadb_upkeep_errors_total", "work" => what.to_string()).increment(1);
+                tracing::error!(collection = core.config.name, what, error = %chain(&error), "trying again in 1 s");
+            }
+        }
+        let since = Instant::now();
+        while since.elapsed() < RETRY {
+            if core.is_closing() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", chain(cause)),
+        None => error.to_string(),
+    }
+}
+
+fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(), StoreError> {
+    let _writing = core.writers.read();
+    let flushed = flush::flush(&core.config, &core.segments_dir, frozen, SegmentId::new())?;
+    let live = flushed.segment.as_ref().map(|meta| open(core, meta)).transpose()?;
+    let mut manifest = core.manifest.lock();
+    let mut next = manifest.clone();
+    next.flushed_lsn = frozen.marks.lsn;
+    next.log_term = frozen.marks.term;
+    next.positions = frozen.marks.positions.clone();
+    next.watermark_ms = frozen.marks.watermark_ms;
+    next.quarantine.extend(flushed.quarantine);
+    next.segments.extend(flushed.segment.map(entry_of));
+    // Stored before the swap: if it fails, the memtable stays where it is and all of this is done again.
+    store_manifest(core, &mut manifest, next, live.iter())?;
+    let swapped = (Arc::clone(frozen), live, flushed.origins);
+    core.between_entries(move |core| {
+        let (frozen, live, origins) = swapped;
+        if let Some(live) = &live {
+            for (row, origin) in origins.into_iter().enumerate() {
+                let dead = frozen.memtable.locate(origin).and_then(|(block, within)| block.dead(within));
+                dead.into_iter().for_each(|at| live.kill(row as u32, at));
+            }
+        }
+        swap(core, |view| View {
+            active: Arc::clone(&view.active),
+            frozen: view.frozen.iter().filter(|one| !Arc::ptr_eq(one, &frozen)).cloned().collect(),
+            segments: view.segments.iter().cloned().chain(live).collect(),
+        });
+    });
+    core.marks.set_flushed(frozen.marks.lsn);
+    drop(manifest);
+    core.changed.notify_waiters();
+    Ok(())
+}
+
+fn purge_log(core: &Core) {
+    let flushed = core.marks.flushed();
+    let purged = core.log.get().map(|log| log.purge(flushed));
+    if let Some(Err(error)) = purged {
+        if !core.is_closing() {
+            tracing::warn!(collection = core.config.name, %error, "the log could not be cut behind what is flushed");
+        }
+    }
+}
+
+fn swap(core: &Core, next: impl FnOnce(&View) -> View) {
+    let view = core.view.load_full();
+    core.view.store(Arc::new(next(&view)));
+}
+
+fn open(core: &Core, meta: &SegmentMeta) -> Result<Arc<LiveSegment>, StoreError> {
+    let segment = Segment::open(&core.segments_dir, meta)?;
+    Ok(Arc::new(LiveSegment::new(segment, core.config.distance)?))
+}
+
+fn entry_of(meta: SegmentMeta) -> SegmentEntry {
+    SegmentEntry { meta, deletes: None, graph: None }
+}
+
+/// Writes `next` with every segment's dead rows as of its `flushed_lsn`, and makes it the current one.
+///
+/// `newcomers`: segments that `next` names and the view does not hold yet; their rows are all alive as of then.
+fn store_manifest<'a>(
+    core: &Core,
+    manifest: &mut MutexGuard<'_, Manifest>,
+    mut next: Manifest,
+    newcomers: impl Iterator<Item = &'a Arc<LiveSegment>>,
+) -> Result<(), StoreError> {
+    next.version = manifest.version + 1;
+    // A failed try leaves files of this version behind; the next try takes a new one.
+    manifest.version += 1;
+    let view = core.view.load_full();
+    let newcomers: Vec<SegmentId> = newcomers.map(|live| live.id()).collect();
+    for entry in next.segments.iter_mut().filter(|entry| !newcomers.contains(&entry.meta.id)) {
+        let Some(live) = view.segments.iter().find(|live| live.id() == entry.meta.id) else { continue };
+        let rows: RoaringBitmap = live.dead_as_of(next.flushed_lsn).collect();
+        if rows.len() != entry.deletes.as_ref().map_or(0, |deletes| deletes.count) {
+            let deletes = Deletes { rows, as_of: next.flushed_lsn };
+            entry.deletes = Some(deletes.write(&core.segments_dir, &entry.meta, next.version)?);
+        }
+    }
+    next.store(&core.dir)?;
+    **manifest = next;
+    Ok(())
+}
+
+/// Merges, graphs and garbage, one at a time, until the shard closes.
+pub(super) fn upkeep_thread(core: &Arc<Core>, wakes: &Receiver<()>) {
+    while !core.is_closing() {
+        if !upkeep_once(core) {
+            let _ = wakes.recv_timeout(TICK);
+        }
+    }
+}
+
+/// Does the most urgent thing; says whether there was any.
+fn upkeep_once(core: &Arc<Core>) -> bool {
+    let view = core.view.load_full();
+    let flushed = core.marks.flushed();
+    let stats: Vec<SegmentStats> = view
+        .segments
+        .iter()
+        .map(|live| SegmentStats {
+            id: live.id(),
+            rows: u64::from(live.rows()),
+            dead: live.dead_as_of(flushed).count() as u64,
+        })
+        .collect();
+    if let Some(plan) = flush::plan(&stats) {
+        return report(core, "merge", merge(core, &view, &plan));
+    }
+    if let Some(live) = view.segments.iter().find(|live| flush::lacks_graph(live, &core.config.graph)) {
+        return report(core, "graph build", build_graph(core, live));
+    }
+    collect(core);
+    false
+}
+
+/// A failure is told once and tried again at the next tick.
+fn report<E: std::error::Error>(core: &Core, work: &str, outcome: Result<(), E>) -> bool {
+    match outcome {
+        Ok(()) => true,
+        Err(_) if core.is_closing() => false,
+        Err(error) => {
+            metrics::counter!("proximadb_upkeep_errors_total", "work" => work.to_string()).increment(1);
+            tracing::error!(collection = core.config.name, work, error = %chain_of(&error), "will be tried again");
+            false
+        }
+    }
+}
+
+fn chain_of<E: std::error::Error>(error: &E) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", chain(cause)),
+        None => error.to_string(),
+    }
+}
+
+fn merge(core: &Arc<Core>, view: &View, plan: &Plan) -> Result<(), StoreError> {
+    let started = Instant::now();
+    let _writing = core.writers.read();
+    let inputs: Vec<Arc<LiveSegment>> =
+        view.segments.iter().filter(|live| plan.inputs.contains(&live.id())).cloned().collect();
+    let others_remain = inputs.len() < view.segments.len();
+    let flushed = core.marks.flushed();
+    let merged =
+        flush::compact(&core.config, &core.segments_dir, &inputs, flushed, others_remain, SegmentId::new())?;
+    let live = merged.segment.as_ref().map(|meta| open(core, meta)).transpose()?;
+
+    let mut manifest = core.manifest.lock();
+    let ids = plan.inputs.clone();
+    let newer = live.clone();
+    let origins = merged.origins;
+    let sources = inputs.clone();
+    // The swap comes first: it carries over the rows that died during the merge, and the manifest needs them.
+    let swapped = core.between_entries(move |core| {
+        if let Some(newer) = &newer {
+            for (row, (place, origin)) in origins.into_iter().enumerate() {
+                let dead = sources.get(place as usize).and_then(|source| source.dead(origin));
+                dead.into_iter().for_each(|at| newer.kill(row as u32, at));
+            }
+        }
+        swap(core, |view| View {
+            active: Arc::clone(&view.active),
+            frozen: view.frozen.clone(),
+            segments: replace(&view.segments, |live| ids.contains(&live.id()), newer),
+        });
+    });
+    if swapped.is_none() {
+        return Ok(()); // closing; the files are garbage and the inputs still stand
+    }
+    let mut next = manifest.clone();
+    let newest = merged.segment.map(entry_of);
+    next.segments = replace(&next.segments, |entry| plan.inputs.contains(&entry.meta.id), newest);
+    while let Err(error) = store_manifest(core, &mut manifest, next.clone(), std::iter::empty()) {
+        // The view has moved on, so the manifest must follow; until then nothing else may be stored.
+        tracing::error!(collection = core.config.name, error = %chain(&error), "manifest cannot be written, trying again");
+        if core.is_closing() {
+            return Err(error);
+        }
+        std::thread::sleep(RETRY);
+    }
+    drop(manifest);
+    core.changed.notify_waiters();
+    let rows: u64 = inputs.iter().map(|live| u64::from(live.rows())).sum();
+    tracing::info!(
+        collection = core.config.name,
+        inputs = inputs.len(),
+        rows,
+        kept = live.map_or(0, |live| live.rows()),
+        elapsed_ms = started.elapsed().as_millis() as u64,
+        "merged segments"
+    );
+    Ok(())
+}
+
+/// Puts `new` where the first of those that go stood, so that order stays oldest first.
+fn replace<T: Clone>(all: &[T], goes: impl Fn(&T) -> bool, new: Option<T>) -> Vec<T> {
+    let mut new = new;
+    let mut kept = Vec::with_capacity(all.len());
+    for one in all {
+        if goes(one) {
+            kept.extend(new.take());
+        } else {
+            kept.push(one.clone());
+        }
+    }
+    kept
+}
+
+fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>) -> Result<(), flush::GraphError> {
+    let started = Instant::now();
+    let _writing = core.writers.read();
+    let builder = GraphBuilder { params: core.config.graph, threads: core.tuning.build_threads, seed: SEED };
+    let control: &BuildControl = &core.build;
+    control.done.store(0, Ordering::Relaxed);
+    let path = flush::build_graph(&core.segments_dir, live, &builder, control)?;
+    let bytes = std::fs::read(&path).map_err(|source| StoreError::Io { path, doing: "read", source })?;
+    let graph = FileMeta {
+        name: live.id().file_name("graph"),
+        bytes: bytes.len() as u64,
+        crc32c: crc32c::crc32c(&bytes),
+    };
+    let mut manifest = core.manifest.lock();
+    let mut next = manifest.clone();
+    if let Some(entry) = next.segments.iter_mut().find(|entry| entry.meta.id == live.id()) {
+        entry.graph = Some(graph);
+        store_manifest(core, &mut manifest, next, std::iter::empty())?;
+    }
+    drop(manifest);
+    core.changed.notify_waiters();
+    tracing::info!(
+        collection = core.config.name,
+        segment = %live.id(),
+        rows = live.rows(),
+        elapsed_ms = started.elapsed().as_millis() as u64,
+        "built a graph"
+    );
+    Ok(())
+}
+
+/// The same rows give the same graph on every node.
+const SEED: u64 = 0x7072_6F78_696D_6131;
+
+/// Deletes files that no kept manifest names, unless somebody is writing.
+fn collect(core: &Core) {
+    let Some(_alone) = core.writers.try_write() else { return };
+    let _manifest = core.manifest.lock();
+    match collect_garbage(&core.dir, &core.segments_dir, |_| false) {
+        Ok(report) if report.deleted.is_empty() => {}
+        Ok(report) => tracing::debug!(files = report.deleted.len(), bytes = report.bytes, "collected garbage"),
+        Err(error) => tracing::warn!(collection = core.config.name, error = %chain(&error), "cannot collect garbage"),
+    }
+}

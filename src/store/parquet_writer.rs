@@ -1,0 +1,345 @@
+//! Writes the Parquet file of a segment; the columns are described in `parquet_format`.
+//!
+//! Vectors are a fixed-size list of f32, split into byte streams and compressed by zstd level 1: of the
+//! forms that every reader shows as a list of floats it is the smallest (85 % of raw for normalised random
+//! vectors; 93 % without byte streams), and costs no more than plain bytes: 320 MB/s to write, 730 to read.
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::builder::{BooleanBuilder, StringBuilder};
+use arrow_array::{
+    ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray,
+    TimestampMillisecondArray, UInt64Array, new_null_array,
+};
+use arrow_buffer::NullBuffer;
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use serde_json::{Map, Value};
+
+use super::block_format::BLOCK_BYTES;
+use super::block_writer::file_name;
+use super::parquet_format::{FieldColumn, JSON_COLUMN, META_KEY, VIPER_VERSION, ViperMeta};
+use super::segment_writer::SegmentInput;
+use super::{FileMeta, RowSource, StoreError, Tombstone, durable};
+use crate::types::{FieldType, FieldTypes};
+
+/// Rows of a row group: what a reader must decode at least.
+const ROW_GROUP_ROWS: usize = 65_536;
+/// A row group ends early at so many bytes of vectors and parsed payloads: they are in memory while it is built.
+const ROW_GROUP_BYTES: usize = 128 << 20;
+/// Bytes in memory per byte of JSON text, parsed: map nodes and a string per key.
+const PARSED_FACTOR: usize = 8;
+/// Components of one batch of null vectors: they are as long in memory as others.
+const NULL_COMPONENTS: usize = 4 << 20;
+
+/// Fixed columns in front of those of payload fields.
+pub(crate) const COLUMNS_BEFORE_FIELDS: usize = 6;
+
+type Payload = Option<Map<String, Value>>;
+
+/// Writes and fsyncs the file; returns the checksums of its blocks of 1 MiB too.
+pub(crate) fn write_parquet(
+    path: &Path,
+    input: &SegmentInput<'_>,
+) -> Result<(FileMeta, Vec<u32>), StoreError> {
+    let groups = row_groups(input)?;
+    let mut types = FieldTypes::default();
+    let mut first = None;
+    for group in &groups {
+        let payloads = parse(path, input.rows, group.clone())?;
+        payloads.iter().flatten().for_each(|payload| types.observe(payload));
+        // Most segments have one group: its payloads are parsed once.
+        first = first.or((groups.len() == 1).then_some(payloads));
+    }
+    let (fields, json_fields, json_fields_complete) = ViperMeta::choose(&types);
+    let meta = ViperMeta {
+        version: VIPER_VERSION,
+        segment: input.id,
+        dim: input.dim,
+        distance: input.distance,
+        rows: input.rows.len() as u32,
+        tombstones: input.tombstones.len() as u32,
+        fields,
+        json_fields,
+        json_fields_complete,
+    };
+    let schema = schema(&meta);
+    let failed = |error| write_error(path, error);
+    let out = CrcFile::create(path)?;
+    let mut writer = ArrowWriter::try_new(out, schema.clone(), Some(properties(&meta))).map_err(failed)?;
+    for group in groups {
+        let payloads = match first.take() {
+            Some(payloads) => payloads,
+            None => parse(path, input.rows, group.clone())?,
+        };
+        let columns = live_columns(input, &meta, &types, group, &payloads)?;
+        write_batch(&mut writer, &schema, columns).map_err(failed)?;
+        writer.flush().map_err(failed)?;
+    }
+    let batch_rows = (NULL_COMPONENTS / input.dim as usize).clamp(1, ROW_GROUP_ROWS);
+    for batch in input.tombstones.chunks(batch_rows) {
+        write_batch(&mut writer, &schema, dead_columns(&schema, batch)).map_err(failed)?;
+    }
+    writer.into_inner().map_err(failed)?.finish()
+}
+
+/// Where row groups end.
+fn row_groups(input: &SegmentInput<'_>) -> Result<Vec<std::ops::Range<usize>>, StoreError> {
+    let mut groups = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for row in 0..input.rows.len() {
+        let size = input.dim as usize * 4 + input.rows.row(row)?.payload.len() * PARSED_FACTOR;
+        if row > start && (row - start == ROW_GROUP_ROWS || bytes + size > ROW_GROUP_BYTES) {
+            groups.push(start..row);
+            (start, bytes) = (row, 0);
+        }
+        bytes += size;
+    }
+    if start < input.rows.len() {
+        groups.push(start..input.rows.len());
+    }
+    Ok(groups)
+}
+
+fn parse(
+    path: &Path,
+    rows: &dyn RowSource,
+    group: std::ops::Range<usize>,
+) -> Result<Vec<Payload>, StoreError> {
+    let parse = |row| {
+        let at = rows.row(row)?;
+        if at.payload.is_empty() {
+            return Ok(None);
+        }
+        serde_json::from_slice(at.payload).map(Some).map_err(|error| {
+            StoreError::invalid(path, format!("the payload of row {row} (id {:?}): {error}", at.id))
+        })
+    };
+    group.map(parse).collect()
+}
+
+fn schema(meta: &ViperMeta) -> SchemaRef {
+    let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    let vector = DataType::FixedSizeList(element(), meta.dim as i32);
+    let mut fields = vec![
+        Field::new("id", DataType::Utf8, false),
+        Field::new("id_is_integer", DataType::Boolean, false),
+        Field::new("lsn", DataType::UInt64, false),
+        Field::new("event_time", time, false),
+        Field::new("deleted", DataType::Boolean, false),
+        Field::new("vector", vector, true),
+    ];
+    fields.extend(meta.fields.iter().map(|field| Field::new(&field.column, data_type(field.kind), true)));
+    fields.push(Field::new(JSON_COLUMN, DataType::Utf8, true));
+    Arc::new(Schema::new(fields))
+}
+
+fn element() -> FieldRef {
+    Arc::new(Field::new("element", DataType::Float32, false))
+}
+
+pub(crate) fn data_type(kind: FieldType) -> DataType {
+    match kind {
+        FieldType::Bool => DataType::Boolean,
+        FieldType::Int => DataType::Int64,
+        FieldType::Float => DataType::Float64,
+        FieldType::Text | FieldType::Json => DataType::Utf8,
+    }
+}
+
+fn properties(meta: &ViperMeta) -> WriterProperties {
+    let path = |parts: &[&str]| ColumnPath::new(parts.iter().map(|part| (*part).to_string()).collect());
+    let vector = path(&["vector", "list", "element"]);
+    let text = serde_json::to_string(meta).expect("names and numbers are always JSON");
+    let mut builder = WriterProperties::builder()
+        .set_created_by(format!("proximadb {}", env!("CARGO_PKG_VERSION")))
+        .set_key_value_metadata(Some(vec![KeyValue::new(META_KEY.to_string(), text)]))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("zstd has a level 1")))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_column_encoding(vector.clone(), Encoding::BYTE_STREAM_SPLIT)
+        .set_column_dictionary_enabled(vector.clone(), false)
+        .set_column_statistics_enabled(vector, EnabledStatistics::None)
+        // Every id is there once: a dictionary would hold them all and save nothing.
+        .set_column_dictionary_enabled(path(&["id"]), false)
+        .set_column_dictionary_enabled(path(&[JSON_COLUMN]), false)
+        .set_column_statistics_enabled(path(&[JSON_COLUMN]), EnabledStatistics::None);
+    for rising in ["lsn", "event_time"] {
+        builder = builder
+            .set_column_dictionary_enabled(path(&[rising]), false)
+            .set_column_encoding(path(&[rising]), Encoding::DELTA_BINARY_PACKED);
+    }
+    builder.build()
+}
+
+fn live_columns(
+    input: &SegmentInput<'_>,
+    meta: &ViperMeta,
+    types: &FieldTypes,
+    group: std::ops::Range<usize>,
+    payloads: &[Payload],
+) -> Result<Vec<ArrayRef>, StoreError> {
+    let (mut ids, mut integers) = (StringBuilder::new(), BooleanBuilder::with_capacity(group.len()));
+    let (mut lsns, mut times) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
+    let mut vectors: Vec<f32> = Vec::with_capacity(group.len() * input.dim as usize);
+    for row in group {
+        let row = input.rows.row(row)?;
+        ids.append_value(row.id);
+        integers.append_value(row.id_is_integer);
+        lsns.push(row.lsn.0);
+        times.push(row.event_time_ms);
+        vectors.extend_from_slice(row.vector);
+    }
+    let rows = lsns.len();
+    let vectors = Arc::new(Float32Array::from(vectors));
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(ids.finish()),
+        Arc::new(integers.finish()),
+        Arc::new(UInt64Array::from(lsns)),
+        Arc::new(TimestampMillisecondArray::from(times).with_timezone("UTC")),
+        Arc::new(BooleanArray::from(vec![false; rows])),
+        Arc::new(FixedSizeListArray::new(element(), input.dim as i32, vectors, None)),
+    ];
+    for field in &meta.fields {
+        let column = types.column(payloads, &field.field).expect("fields are chosen among those observed");
+        columns.push(arrow_array::make_array(column.array().to_data()));
+    }
+    columns.push(Arc::new(json_column(&meta.fields, payloads)));
+    Ok(columns)
+}
+
+/// All fields without a column of their own, as one object per row.
+fn json_column(fields: &[FieldColumn], payloads: &[Payload]) -> StringArray {
+    let has_column = |name: &str| fields.binary_search_by(|field| field.field.as_str().cmp(name)).is_ok();
+    let mut builder = StringBuilder::new();
+    for payload in payloads {
+        let rest: std::collections::BTreeMap<&str, &Value> = payload
+            .iter()
+            .flatten()
+            .filter(|(name, _)| !has_column(name))
+            .map(|(name, value)| (name.as_str(), value))
+            .collect();
+        match rest.is_empty() {
+            true => builder.append_null(),
+            false => builder.append_value(serde_json::to_string(&rest).expect("values are always JSON")),
+        }
+    }
+    builder.finish()
+}
+
+fn dead_columns(schema: &Schema, tombstones: &[Tombstone]) -> Vec<ArrayRef> {
+    let times = TimestampMillisecondArray::from_iter_values(tombstones.iter().map(|dead| dead.event_time_ms));
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(tombstones.iter().map(|dead| dead.id.as_str()))),
+        Arc::new(BooleanArray::from_iter(tombstones.iter().map(|dead| Some(dead.id.is_integer())))),
+        Arc::new(UInt64Array::from_iter_values(tombstones.iter().map(|dead| dead.lsn.0))),
+        Arc::new(times.with_timezone("UTC")),
+        Arc::new(BooleanArray::from(vec![true; tombstones.len()])),
+    ];
+    for field in schema.fields().iter().skip(columns.len()) {
+        columns.push(nulls(field, tombstones.len()));
+    }
+    columns
+}
+
+fn nulls(field: &Field, rows: usize) -> ArrayRef {
+    match field.data_type() {
+        // The generic null array would hold null *floats*, which the schema forbids.
+        DataType::FixedSizeList(element, dim) => {
+            let floats = Arc::new(Float32Array::from(vec![0.0; rows * *dim as usize]));
+            Arc::new(FixedSizeListArray::new(element.clone(), *dim, floats, Some(NullBuffer::new_null(rows))))
+        }
+        other => new_null_array(other, rows),
+    }
+}
+
+fn write_batch(
+    writer: &mut ArrowWriter<CrcFile>,
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+) -> Result<(), ParquetError> {
+    writer.write(&RecordBatch::try_new(schema.clone(), columns)?)
+}
+
+fn write_error(path: &Path, error: ParquetError) -> StoreError {
+    let source = match error {
+        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+            Ok(inner) => *inner,
+            Err(other) => io::Error::other(other),
+        },
+        other => io::Error::other(other),
+    };
+    StoreError::io(path, "write")(source)
+}
+
+/// Takes checksums of what it writes: of the whole file and of each block.
+struct CrcFile {
+    path: PathBuf,
+    file: File,
+    block: Vec<u8>,
+    crcs: Vec<u32>,
+    whole: u32,
+    bytes: u64,
+}
+
+impl CrcFile {
+    fn create(path: &Path) -> Result<Self, StoreError> {
+        let file = durable::create_new(path)?;
+        let block = Vec::with_capacity(BLOCK_BYTES);
+        Ok(Self { path: path.to_path_buf(), file, block, crcs: Vec::new(), whole: 0, bytes: 0 })
+    }
+
+    fn end_block(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.block)?;
+        self.crcs.push(crc32c::crc32c(&self.block));
+        self.whole = crc32c::crc32c_append(self.whole, &self.block);
+        self.block.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(FileMeta, Vec<u32>), StoreError> {
+        if !self.block.is_empty() {
+            self.end_block().map_err(StoreError::io(&self.path, "write"))?;
+        }
+        self.file.sync_all().map_err(StoreError::io(&self.path, "fsync"))?;
+        Ok((FileMeta { name: file_name(&self.path), bytes: self.bytes, crc32c: self.whole }, self.crcs))
+    }
+}
+
+impl Write for CrcFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let now = bytes.get(..BLOCK_BYTES - self.block.len()).unwrap_or(bytes);
+        self.block.extend_from_slice(now);
+        self.bytes += now.len() as u64;
+        if self.block.len() == BLOCK_BYTES {
+            self.end_block()?;
+        }
+        Ok(now.len())
+    }
+
+    /// Only whole blocks go to the file before the end.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_seen_through_the_parquet_writer() {
+        let full = || io::Error::from_raw_os_error(libc::ENOSPC);
+        let error = write_error(Path::new("x.parquet"), full().into());
+        assert!(matches!(error, StoreError::Full { .. }), "{error}");
+        let other = write_error(Path::new("x.parquet"), ParquetError::General("odd".into()));
+        assert!(matches!(other, StoreError::Io { .. }), "{other}");
+    }
+}
