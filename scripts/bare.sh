@@ -33,6 +33,7 @@ if [ "${1:-}" = --fresh ]; then
 fi
 
 if [ ! -e "$DIR/bare-made" ]; then
+  # shellcheck disable=SC2016 # apt's own variables
   sources=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' | sort -u |
     awk -v suite="$SUITE" '$2 ~ "^" suite "(-updates|-security)?$" && $3 == "main"')
   mirror=$(awk -v suite="$SUITE" '$2 == suite { print $1; exit }' <<<"$sources")
@@ -40,7 +41,7 @@ if [ ! -e "$DIR/bare-made" ]; then
   say "making a bare $SUITE in $DIR"
   debootstrap --variant=minbase --include=git,make,ca-certificates "$SUITE" "$DIR" "$mirror" >"$DIR.log" 2>&1 ||
     die "debootstrap failed, see $DIR.log"
-  sed 's/^/deb /' <<<"$sources" >"$DIR/etc/apt/sources.list"
+  awk '{ print "deb", $0 }' <<<"$sources" >"$DIR/etc/apt/sources.list"
   touch "$DIR/bare-made"
 fi
 cp -L /etc/resolv.conf /etc/hosts "$DIR/etc/"
