@@ -11,7 +11,6 @@
 #![forbid(unsafe_code)]
 
 pub mod types;
-
 pub mod config;
 pub mod pipeline;
 
@@ -24,7 +23,13 @@ pub mod flush;
 pub mod store;
 pub mod index;
 pub mod catalog;
+
+pub mod shard;
+pub mod ingest;
 pub mod query;
 pub mod engine;
 pub mod serve;
+
+pub mod assemble;
 pub mod cli;
+pub mod telemetry;

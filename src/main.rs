@@ -1,2 +1,6 @@
-//! bin
-fn main() {}
+//! The `proximadb` program; everything is in the library.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    proximadb::cli::run()
+}

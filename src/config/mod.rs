@@ -1,2 +1,5 @@
-//! Settings: file, environment, flags; unknown keys are errors.
+//! Settings: defaults, then the file, then the environment, then flags. Unknown keys are errors.
 pub mod pipeline;
+mod server;
+
+pub use server::{ConfigError, IndexConfig, LimitsConfig, LogConfig, MemtableConfig, ServerConfig};

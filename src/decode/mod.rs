@@ -6,7 +6,37 @@
 //! I1 every record of a batch is either an operation or a reject: none is dropped. I2 a record's failure
 //! never touches its neighbours. I3 trouble that may pass (a registry that is down) is an error for the
 //! whole batch, which is tried again; it never rejects records.
-use crate::types::{ErrorKind, RawBatch, Reject, WriteBatch};
+mod avro;
+pub(crate) mod avro_container;
+mod avro_cursor;
+mod avro_plan;
+mod avro_schema;
+mod avro_text;
+mod base64;
+mod build;
+mod circuit;
+mod columns;
+mod columns_text;
+mod dead_letter;
+mod dry_run;
+mod json;
+mod json_text;
+mod mapping;
+mod records;
+mod registry;
+mod row;
+mod tally;
+mod validate;
+
+#[cfg(test)]
+mod test_support;
+
+pub use build::{BuildError, Target, build};
+pub use dry_run::{DryRow, DryRun, DryRunError, dry_run, dry_run_file};
+pub use registry::{NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaFailure, SchemaSource, SchemaText};
+pub use validate::{Fault, FaultCode, PAYLOAD_BYTES_MAX};
+
+use crate::types::{ErrorKind, Position, RawBatch, Reject, WriteBatch};
 
 /// What became of a batch's records.
 #[derive(Debug, Default)]
@@ -52,6 +82,26 @@ pub enum DecodeError {
         /// The latest reason.
         last: String,
     },
+    /// A record failed and the pipeline says to stop there.
+    #[error("{code} at {partition}/{position}: {reason}. The pipeline is set to stop at such records; fix it or the producer, then resume")]
+    Stopped {
+        /// `topic/partition` or a file's name.
+        partition: String,
+        /// The record's place.
+        position: Position,
+        /// The fault's code.
+        code: &'static str,
+        /// What was wrong, and with what.
+        reason: String,
+    },
+    /// The source hands out rows of a kind that the pipeline's format does not read.
+    #[error("{partition} does not hold {expected}; mend `decode.format` or the source")]
+    WrongRows {
+        /// `topic/partition` or a file's name.
+        partition: String,
+        /// What the decoder reads.
+        expected: &'static str,
+    },
 }
 
 impl DecodeError {
@@ -64,7 +114,7 @@ impl DecodeError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::SchemaUnavailable { .. } => ErrorKind::Unavailable,
-            Self::CircuitOpen { .. } => ErrorKind::Invalid,
+            Self::CircuitOpen { .. } | Self::Stopped { .. } | Self::WrongRows { .. } => ErrorKind::Invalid,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proximadb_kernels::distance;
 
 use super::EngineError;
-use super::order::{Page, order_key};
+use super::order::Page;
 use super::search_pool::SearchPool;
 use crate::query::{
     Filter, Freshness, Nearest, PayloadEdit, PayloadSelection, PointSelector, ReadOptions, Record, ScrollAnswer,
@@ -224,7 +224,7 @@ impl Collection {
             };
             let search =
                 Search { request: &request, vector: &vector, distance, except, deadline, ef_search_default };
-            Ok((search.run(&snapshot)?, snapshot.lsn))
+            Ok::<_, EngineError>((search.run(&snapshot)?, snapshot.lsn))
         };
         let (found, lsn) = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
         let freshness = self.shard.marks().freshness(lsn, found.scanned_fraction);
@@ -372,9 +372,4 @@ fn check_dim(given: usize, expected: usize, collection: &str, field: &str) -> Re
         return Ok(());
     }
     Err(EngineError::DimensionMismatch { field: field.into(), collection: collection.into(), given, expected })
-}
-
-/// Sorts ids as pages do; for tests and doors.
-pub fn sort_ids(ids: &mut [PointId]) {
-    ids.sort_by_cached_key(|id| order_key(id.as_str()));
 }

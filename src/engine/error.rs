@@ -1,8 +1,13 @@
 //! What can go wrong with a request, in words for the user.
 use std::time::Duration;
 
+use crate::catalog::CatalogError;
+use crate::index::IndexError;
 use crate::query::FilterError;
+use crate::shard::{ProposeError, ShardError};
+use crate::store::StoreError;
 use crate::types::{ErrorKind, Lsn, PointId};
+use crate::wal::WalError;
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
@@ -77,12 +82,10 @@ pub enum EngineError {
         behind: String,
     },
     /// The deadline passed.
-    #[error("{action} ran past its timeout of {timeout:?}")]
+    #[error("the {action} ran past its timeout; raise `timeout`, or ask for less")]
     Timeout {
         /// What was being done.
         action: &'static str,
-        /// The limit.
-        timeout: Duration,
     },
     /// The log's queue is full: backpressure has reached the edge.
     #[error("collection {collection:?} takes no more writes right now; retry in {retry_after:?}")]
@@ -109,10 +112,8 @@ pub enum EngineError {
         reason: String,
     },
     /// Data failed its checksum.
-    #[error("data of collection {collection:?} is damaged: {reason}")]
+    #[error("stored data is damaged: {reason}")]
     DataLoss {
-        /// The collection.
-        collection: String,
         /// Which file, where, what to do.
         reason: String,
     },
@@ -137,7 +138,59 @@ fn nearest(name: &str, known: &[String]) -> String {
         .unwrap_or_default()
 }
 
+/// An error with its causes in one line.
+fn in_full(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", in_full(cause)),
+        None => error.to_string(),
+    }
+}
+
 impl EngineError {
+    pub(crate) fn from_store(error: StoreError) -> Self {
+        Self::DataLoss { reason: in_full(&error) }
+    }
+
+    pub(crate) fn from_index(error: IndexError) -> Self {
+        match error {
+            IndexError::Deadline => Self::Timeout { action: "search" },
+            error => Self::DataLoss { reason: in_full(&error) },
+        }
+    }
+
+    pub(crate) fn from_catalog(error: CatalogError) -> Self {
+        match error.kind() {
+            ErrorKind::Invalid => {
+                Self::Invalid { field: "name".into(), problem: in_full(&error), code: "invalid_name" }
+            }
+            _ => Self::Catalog { reason: in_full(&error) },
+        }
+    }
+
+    pub(crate) fn from_shard(error: ShardError, collection: &str) -> Self {
+        match error.kind() {
+            ErrorKind::DataLoss => Self::DataLoss { reason: in_full(&error) },
+            _ => Self::LogStopped { collection: collection.to_string(), reason: in_full(&error) },
+        }
+    }
+
+    pub(crate) fn from_propose(error: ProposeError, collection: &str) -> Self {
+        let collection = collection.to_string();
+        match error {
+            ProposeError::Closed => Self::ShuttingDown,
+            ProposeError::DiskFull { path } => Self::DiskFull { path: path.display().to_string() },
+            ProposeError::Overloaded { waited } => Self::Overloaded { collection, retry_after: waited },
+            ProposeError::Log(error) => match &*error {
+                WalError::Full { path, .. } => Self::DiskFull { path: path.display().to_string() },
+                WalError::EntryTooLarge { .. } => {
+                    Self::Invalid { field: "points".into(), problem: in_full(&*error), code: "batch_too_large" }
+                }
+                WalError::Closed => Self::ShuttingDown,
+                error => Self::LogStopped { collection, reason: in_full(error) },
+            },
+        }
+    }
+
     /// What the caller should do.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -1,13 +1,28 @@
-//! Collections by name: what the doors talk to.
+//! Collections and pipelines by name: what the doors talk to.
 mod collection;
 mod error;
+mod order;
+mod search_pool;
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::types::{CollectionConfig, Distance, GraphParams};
+use parking_lot::RwLock;
+use uuid::Uuid;
+
+use crate::catalog::{CatalogStore, DesiredState, check_name};
+use crate::ingest::{Ingest, PipelineState};
+use crate::shard::{Shard, Tuning};
+use crate::types::{CollectionConfig, CollectionId, Distance, GraphParams};
 
 pub use collection::{Collection, CollectionInfo, QuarantinedRecord, Wait};
 pub use error::EngineError;
+pub use search_pool::SearchPool;
+
+/// Components of a vector at most: one row must stay well below a log entry's limit.
+const DIM_MAX: u32 = 65_536;
 
 /// A collection to be created.
 #[derive(Debug, Clone)]
@@ -45,47 +60,270 @@ pub struct PipelineStatus {
     pub lag: Vec<crate::source::PartitionLag>,
 }
 
+/// Settings of an engine.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Everything lies under it.
+    pub data_dir: PathBuf,
+    /// Bounds of each shard.
+    pub tuning: Tuning,
+    /// Threads that search.
+    pub search_threads: usize,
+    /// Candidates kept while walking graphs, where a request names no number.
+    pub ef_search: usize,
+}
+
 /// All collections and pipelines of a node.
-pub struct Engine {}
+pub struct Engine {
+    options: EngineOptions,
+    catalog: Arc<dyn CatalogStore>,
+    collections: RwLock<BTreeMap<String, Arc<Collection>>>,
+    pipelines: RwLock<BTreeMap<String, Arc<Ingest>>>,
+    searches: Arc<SearchPool>,
+    /// One creation or deletion at a time, so that catalog, directory and map agree.
+    changing: tokio::sync::Mutex<()>,
+    ready: AtomicBool,
+}
 
 impl Engine {
+    /// Opens every collection that the catalog names.
+    pub async fn open(options: EngineOptions, catalog: Arc<dyn CatalogStore>) -> Result<Self, EngineError> {
+        let searches = SearchPool::start(options.search_threads)
+            .map_err(|error| EngineError::Catalog { reason: format!("cannot start search threads: {error}") })?;
+        let engine = Self {
+            options,
+            catalog,
+            collections: RwLock::default(),
+            pipelines: RwLock::default(),
+            searches: Arc::new(searches),
+            changing: tokio::sync::Mutex::new(()),
+            ready: AtomicBool::new(false),
+        };
+        for config in engine.catalog.collections().await.map_err(EngineError::from_catalog)? {
+            let collection = engine.open_collection(config.clone()).await?;
+            engine.collections.write().insert(config.name, collection);
+        }
+        Ok(engine)
+    }
+
+    /// The catalog, for what is kept beside collections.
+    pub fn catalog(&self) -> &Arc<dyn CatalogStore> {
+        &self.catalog
+    }
+
+    async fn open_collection(&self, config: CollectionConfig) -> Result<Arc<Collection>, EngineError> {
+        let dir = self.collection_dir(config.id).join("shard-0");
+        let (tuning, name) = (self.options.tuning.clone(), config.name.clone());
+        let opening = {
+            let config = config.clone();
+            tokio::task::spawn_blocking(move || Shard::open(&dir, config, tuning))
+        };
+        let shard = opening
+            .await
+            .map_err(|error| EngineError::Catalog { reason: format!("opening {name:?} panicked: {error}") })?
+            .map_err(|error| EngineError::from_shard(error, &name))?;
+        let searches = Arc::clone(&self.searches);
+        Ok(Arc::new(Collection::new(config, Arc::new(shard), searches, self.options.ef_search)))
+    }
+
+    fn collection_dir(&self, id: CollectionId) -> PathBuf {
+        self.options.data_dir.join("collections").join(id.to_string())
+    }
+
     /// Creates a collection; its catalog entry is durable when this returns.
     pub async fn create_collection(&self, new: NewCollection) -> Result<Arc<Collection>, EngineError> {
-        Err(EngineError::CollectionNotFound { name: new.name, known: Vec::new() })
+        check_name(&new.name).map_err(EngineError::from_catalog)?;
+        check(&new)?;
+        let _changing = self.changing.lock().await;
+        if self.collections.read().contains_key(&new.name) {
+            return Err(EngineError::CollectionExists { name: new.name });
+        }
+        let config = CollectionConfig {
+            id: CollectionId(Uuid::now_v7()),
+            name: new.name.clone(),
+            dim: new.dim,
+            distance: new.distance,
+            graph: new.graph,
+            created_ms: now_ms(),
+        };
+        // The shard first: a directory that no catalog names is garbage, a name without one would be damage.
+        let collection = self.open_collection(config.clone()).await?;
+        if let Err(error) = self.catalog.create_collection(&config).await {
+            close_and_remove(collection, &self.collection_dir(config.id)).await;
+            return Err(EngineError::from_catalog(error));
+        }
+        self.collections.write().insert(new.name, Arc::clone(&collection));
+        tracing::info!(collection = config.name, dim = config.dim, "created a collection");
+        Ok(collection)
     }
 
     /// Deletes a collection and its data; `false` where there is none.
     pub async fn delete_collection(&self, name: &str) -> Result<bool, EngineError> {
-        Err(EngineError::CollectionNotFound { name: name.to_string(), known: Vec::new() })
+        let _changing = self.changing.lock().await;
+        let feeding: Vec<String> = {
+            let pipelines = self.pipelines.read();
+            let fed = pipelines.values().filter(|ingest| ingest.collection() == name);
+            fed.map(|ingest| ingest.progress().name().to_string()).collect()
+        };
+        if !feeding.is_empty() {
+            return Err(EngineError::Invalid {
+                field: name.to_string(),
+                problem: format!(
+                    "the collection is fed by pipeline {}; take that out of the server's pipelines first",
+                    feeding.join(", ")
+                ),
+                code: "collection_in_use",
+            });
+        }
+        let Ok(collection) = self.collection(name) else { return Ok(false) };
+        self.catalog.delete_collection(name).await.map_err(EngineError::from_catalog)?;
+        self.collections.write().remove(name);
+        let dir = self.collection_dir(collection.config().id);
+        close_and_remove(collection, &dir).await;
+        tracing::info!(collection = name, "deleted a collection");
+        Ok(true)
     }
 
     /// All collections, by name.
     pub fn collections(&self) -> Vec<CollectionConfig> {
-        Vec::new()
+        self.collections.read().values().map(|collection| collection.config().clone()).collect()
     }
 
     /// One collection.
     pub fn collection(&self, name: &str) -> Result<Arc<Collection>, EngineError> {
-        Err(EngineError::CollectionNotFound { name: name.to_string(), known: Vec::new() })
+        let collections = self.collections.read();
+        collections.get(name).cloned().ok_or_else(|| EngineError::CollectionNotFound {
+            name: name.to_string(),
+            known: collections.keys().cloned().collect(),
+        })
+    }
+
+    /// Takes a pipeline into supervision, and starts it unless it was paused before.
+    pub async fn add_pipeline(&self, ingest: Ingest) -> Result<(), EngineError> {
+        let ingest = Arc::new(ingest);
+        let name = ingest.progress().name().to_string();
+        let known = self.catalog.pipeline(&name).await.ok();
+        let paused = known.is_some_and(|pipeline| pipeline.desired == DesiredState::Paused);
+        self.pipelines.write().insert(name.clone(), Arc::clone(&ingest));
+        if paused {
+            ingest.stop(PipelineState::Paused);
+            return Ok(());
+        }
+        start(&ingest)
     }
 
     /// All pipelines, by name.
     pub fn pipelines(&self) -> Vec<PipelineStatus> {
-        Vec::new()
+        self.pipelines.read().values().map(|ingest| status(ingest)).collect()
+    }
+
+    fn pipeline(&self, name: &str) -> Result<Arc<Ingest>, EngineError> {
+        let pipelines = self.pipelines.read();
+        pipelines.get(name).cloned().ok_or_else(|| EngineError::PipelineNotFound {
+            name: name.to_string(),
+            known: pipelines.keys().cloned().collect(),
+        })
     }
 
     /// Pauses a pipeline: it stays paused across restarts.
     pub async fn pause_pipeline(&self, name: &str) -> Result<(), EngineError> {
-        Err(EngineError::PipelineNotFound { name: name.to_string(), known: Vec::new() })
+        let ingest = self.pipeline(name)?;
+        let kept = self.catalog.set_pipeline_state(name, DesiredState::Paused).await;
+        kept.map_err(EngineError::from_catalog)?;
+        let stopping = tokio::task::spawn_blocking(move || ingest.stop(PipelineState::Paused));
+        stopping.await.map_err(|_| EngineError::ShuttingDown)
     }
 
     /// Resumes a paused or failed pipeline.
     pub async fn resume_pipeline(&self, name: &str) -> Result<(), EngineError> {
-        Err(EngineError::PipelineNotFound { name: name.to_string(), known: Vec::new() })
+        let ingest = self.pipeline(name)?;
+        let kept = self.catalog.set_pipeline_state(name, DesiredState::Running).await;
+        kept.map_err(EngineError::from_catalog)?;
+        start(&ingest)
+    }
+
+    /// Everything that was configured is running.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
     }
 
     /// Can requests be served? `Err` says what is not ready.
     pub fn ready(&self) -> Result<(), String> {
-        Ok(())
+        match self.ready.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err("collections are still being opened".to_string()),
+        }
     }
+
+    /// Stops pipelines, then logs, then searches. What was answered is durable.
+    pub fn close(&self) {
+        self.ready.store(false, Ordering::Release);
+        let pipelines: Vec<_> = self.pipelines.read().values().cloned().collect();
+        for ingest in pipelines {
+            ingest.stop(PipelineState::Paused);
+        }
+        let collections: Vec<_> = self.collections.read().values().cloned().collect();
+        for collection in collections {
+            collection.shard().close();
+        }
+        self.searches.close();
+    }
+}
+
+fn start(ingest: &Ingest) -> Result<(), EngineError> {
+    ingest
+        .start()
+        .map_err(|error| EngineError::Catalog { reason: format!("cannot start the pipeline's threads: {error}") })
+}
+
+fn status(ingest: &Ingest) -> PipelineStatus {
+    let progress = ingest.progress();
+    let (state, reason) = progress.state();
+    PipelineStatus {
+        name: progress.name().to_string(),
+        collection: ingest.collection().to_string(),
+        state: state.word().to_string(),
+        reason,
+        records_read: progress.read.load(Ordering::Relaxed),
+        records_applied: progress.applied.load(Ordering::Relaxed),
+        records_rejected: progress.rejected.load(Ordering::Relaxed),
+        records_skipped: progress.skipped.load(Ordering::Relaxed),
+        lag: progress.lag(),
+    }
+}
+
+fn check(new: &NewCollection) -> Result<(), EngineError> {
+    let invalid = |field: &str, problem: String| EngineError::Invalid {
+        field: field.to_string(),
+        problem,
+        code: "invalid_collection",
+    };
+    if !(1..=DIM_MAX).contains(&new.dim) {
+        return Err(invalid("vectors.size", format!("{} components; give 1 to {DIM_MAX}", new.dim)));
+    }
+    let GraphParams { m, ef_construct, .. } = new.graph;
+    if !(2..=128).contains(&m) {
+        return Err(invalid("hnsw_config.m", format!("{m}; give 2 to 128")));
+    }
+    if !(1..=4096).contains(&ef_construct) {
+        return Err(invalid("hnsw_config.ef_construct", format!("{ef_construct}; give 1 to 4096")));
+    }
+    Ok(())
+}
+
+/// Searches that still hold the collection keep its mapped files until they end.
+async fn close_and_remove(collection: Arc<Collection>, dir: &Path) {
+    let dir = dir.to_path_buf();
+    let removing = tokio::task::spawn_blocking(move || {
+        collection.shard().close();
+        if let Err(error) = std::fs::remove_dir_all(&dir) {
+            tracing::warn!(?dir, %error, "the files of a deleted collection stay; delete them by hand");
+        }
+    });
+    let _ = removing.await;
+}
+
+fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

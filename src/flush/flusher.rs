@@ -35,7 +35,7 @@ pub fn flush(config: &CollectionConfig, dir: &Path, frozen: &Frozen, id: Segment
         .memtable
         .rejected()
         .into_iter()
-        .map(|one| Quarantined { source: one.source, lsn: one.lsn, reject: one.reject })
+        .map(|one| Quarantined { source: Some(one.source), lsn: one.lsn, reject: one.reject })
         .collect();
     let quarantine = QuarantineFile::write(dir, &rejected)?;
     Ok(Flushed { segment, origins, quarantine })

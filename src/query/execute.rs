@@ -14,7 +14,7 @@ use proximadb_kernels::distance;
 use super::fetch::record;
 use super::{Filter, Hit, PayloadView, RowSet, SearchRequest};
 use crate::engine::EngineError;
-use crate::index::{IndexHits, IndexQuery, TopK, VectorBlock, exact_rows, exact_scan};
+use crate::index::{IndexHits, IndexQuery, VectorBlock, exact_rows, exact_scan};
 use crate::memtable::Block;
 use crate::shard::{LiveSegment, RowRef, Snapshot};
 use crate::types::{Column, Distance, Lsn, PointId};
@@ -168,7 +168,7 @@ impl Search<'_> {
         if Instant::now() < self.deadline {
             return Ok(());
         }
-        Err(EngineError::Timeout { action: "search", timeout: self.request.read.timeout })
+        Err(EngineError::Timeout { action: "search" })
     }
 }
 

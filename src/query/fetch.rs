@@ -26,7 +26,6 @@ pub fn payload(row: &RowRef) -> Result<Map<String, Value>, EngineError> {
         return Ok(Map::new());
     }
     serde_json::from_slice(text).map_err(|error| EngineError::DataLoss {
-        collection: String::new(),
         reason: format!("the payload of point {} is not JSON: {error}", row.id()),
     })
 }

@@ -1,8 +1,12 @@
 //! The read side: one snapshot over memtables and segments, from request to hits.
+mod execute;
+mod fetch;
 mod filter;
 mod request;
 mod row_set;
 
+pub use execute::{Found, Search, for_each_match, prepare_vector};
+pub use fetch::{find, payload, record};
 pub use filter::{
     FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, Filter, FilterError, Instant, PayloadView, top_level_field,
 };

@@ -6,7 +6,6 @@
 //! I1 entries are applied in log order, each wholly or not at all. I2 the outcome depends only on the log
 //! before the entry. I3 an entry's rows are published together. I4 only this thread replaces the view.
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::marks::Marks;
 use super::view::{RowRef, View};
@@ -167,11 +166,6 @@ fn cut(entry: &mut Entry, position: Position) {
     entry.rejects.retain(|reject| reject.position > position);
 }
 
-/// A view with nothing in it but an empty memtable.
-pub(super) fn empty_view(active: Arc<dyn crate::memtable::Memtable>) -> View {
-    View { active, frozen: Vec::new(), segments: Vec::new() }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -182,6 +176,11 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    fn empty_view(active: Arc<dyn crate::memtable::Memtable>) -> View {
+        View { active, frozen: Vec::new(), segments: Vec::new() }
+    }
 
     fn entry(ops: &[(u8, bool)], first: u64, from: Option<u64>) -> Entry {
         let mut batch = WriteBatch::new(1);

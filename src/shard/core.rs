@@ -159,7 +159,11 @@ impl Shard {
                 break;
             }
             let rejects = file.read(&self.core.segments_dir)?.into_iter().rev();
-            newest.extend(rejects.map(|one| Rejected { source: one.source, lsn: one.lsn, reject: one.reject }));
+            newest.extend(rejects.map(|one| Rejected {
+                source: one.source.unwrap_or_default(),
+                lsn: one.lsn,
+                reject: one.reject,
+            }));
         }
         newest.truncate(limit);
         Ok(newest)

@@ -10,6 +10,7 @@
 //!    holes are not. I3 a source holds no more than its own bound of undelivered bytes.
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod file;
 
 use std::time::Duration;
 

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use proximadb_kernels::map::Map;
 
 use super::block_checks::{BadBlock, BlockChecks};
-use super::block_format::{FOOTER_BYTES, Footer, HEADER_BYTES, Header, HeaderFault, VERSION, check_header, read_u32};
+use super::block_format::{
+    FOOTER_BYTES, Footer, HEADER_BYTES, Header, HeaderFault, VERSION, check_header, read_u32,
+};
 use super::error::SEGMENT_REMEDY;
 use super::{FileMeta, StoreError};
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::types::ErrorKind;
 
 /// What to do about a damaged segment file; one text, so that help can be found by searching for it.
-pub(crate) const SEGMENT_REMEDY: &str = "put back an undamaged copy of the segment from a replica or a backup";
+pub(crate) const SEGMENT_REMEDY: &str =
+    "put back an undamaged copy of the segment from a replica or a backup";
 
 /// Why a file cannot be written, opened or read.
 #[derive(Debug, thiserror::Error)]

@@ -36,8 +36,6 @@ pub struct SegmentEntry {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Its format; set when it is written.
-    format: u64,
     /// Grows by one each time.
     pub version: u64,
     /// The term of the log entry at `flushed_lsn`.
@@ -54,6 +52,14 @@ pub struct Manifest {
     pub quarantine: Vec<QuarantineFile>,
     /// Totals that must survive a restart, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// The file: the format stands outside, so that it can be read before what it governs.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored<T> {
+    format: u64,
+    manifest: T,
 }
 
 impl Manifest {
@@ -77,8 +83,7 @@ impl Manifest {
         if let Some(newest) = versions.last().filter(|newest| **newest >= self.version) {
             return Err(StoreError::invalid(&path, format!("manifest version {newest} is there already")));
         }
-        let unsealed = Self { format: FORMAT, ..self.clone() };
-        let text = serde_json::to_string_pretty(&unsealed)
+        let text = serde_json::to_string_pretty(&Stored { format: FORMAT, manifest: self })
             .map_err(|error| StoreError::invalid(&path, error.to_string()))?;
         let (text, _) = sealed::seal(text + "\n");
         let draft = path.with_extension("json.tmp");
@@ -106,15 +111,14 @@ impl Manifest {
             format: u64,
         }
         let bytes = fs::read(path).map_err(StoreError::io(path, "read"))?;
-        let corrupt =
-            |what: String| StoreError::Corrupt { path: path.to_path_buf(), what, remedy: REMEDY };
+        let corrupt = |what: String| StoreError::Corrupt { path: path.to_path_buf(), what, remedy: REMEDY };
         let (text, _) = sealed::unseal(&bytes).map_err(corrupt)?;
         let unreadable = |error: serde_json::Error| corrupt(error.to_string());
         let found = serde_json::from_slice::<Format>(text).map_err(unreadable)?.format;
         if found != FORMAT {
             return Err(StoreError::VersionUnknown { path: path.to_path_buf(), found, known: FORMAT });
         }
-        let manifest: Self = serde_json::from_slice(text).map_err(unreadable)?;
+        let Stored::<Self> { manifest, .. } = serde_json::from_slice(text).map_err(unreadable)?;
         match path.file_name().is_some_and(|name| name == Self::name(manifest.version).as_str()) {
             true => Ok(manifest),
             false => Err(corrupt(format!("it is manifest version {} under another name", manifest.version))),

@@ -9,7 +9,7 @@
 //! I1 a file is complete and fsynced before a manifest names it, and never changes afterwards.
 //! I2 no answer comes from a byte whose checksum has not passed.
 //! I3 the newest manifest decides; if it is damaged the store stops and says so, it never falls back.
-pub(crate) mod block_format;
+mod block_format;
 mod block_checks;
 mod block_reader;
 mod block_writer;
@@ -40,7 +40,7 @@ pub use gc::{GcReport, collect_garbage};
 pub use ids::Ids;
 pub use manifest::{Manifest, SegmentEntry};
 pub use meta::{FileMeta, SegmentId, SegmentMeta};
-pub use quarantine::{Quarantined, QuarantineFile};
+pub use quarantine::{QuarantineFile, Quarantined};
 pub use rows::{PickedRows, RowRef, RowSource, Tombstone};
 pub use segment_reader::Segment;
 pub use segment_writer::{SegmentInput, SegmentWriter};

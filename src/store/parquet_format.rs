@@ -75,7 +75,8 @@ pub(crate) struct ViperMeta {
 impl ViperMeta {
     /// Decides which fields get columns. Their place in the file is their place in `fields`.
     pub(crate) fn choose(types: &FieldTypes) -> (Vec<FieldColumn>, BTreeMap<String, FieldType>, bool) {
-        let (json, mut typed): (Vec<_>, Vec<_>) = types.iter().partition(|(_, kind, _)| *kind == FieldType::Json);
+        let (json, mut typed): (Vec<_>, Vec<_>) =
+            types.iter().partition(|(_, kind, _)| *kind == FieldType::Json);
         // Stable: fields that are equally frequent stay in order of names.
         typed.sort_by_key(|(_, _, rows)| std::cmp::Reverse(*rows));
         let rest = typed.split_off(typed.len().min(COLUMNS_MAX));
@@ -103,7 +104,8 @@ impl ViperMeta {
         struct Version {
             version: u64,
         }
-        let text = text.ok_or_else(|| StoreError::corrupt(path, format!("it has no {META_KEY:?} metadata")))?;
+        let text =
+            text.ok_or_else(|| StoreError::corrupt(path, format!("it has no {META_KEY:?} metadata")))?;
         let unreadable = |error| StoreError::corrupt(path, format!("its {META_KEY:?} metadata: {error}"));
         let found = serde_json::from_str::<Version>(text).map_err(unreadable)?.version;
         if found != u64::from(VIPER_VERSION) {

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
-use arrow_array::{Array, ArrayRef};
+use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use proximadb_kernels::map::Map;
@@ -17,8 +19,8 @@ use super::block_checks::BlockChecks;
 use super::error::SEGMENT_REMEDY;
 use super::parquet_format::{META_KEY, ViperMeta};
 use super::parquet_writer::COLUMNS_BEFORE_FIELDS;
-use super::{SegmentMeta, StoreError};
-use crate::types::{Column, FieldType};
+use super::{SegmentMeta, StoreError, Tombstone};
+use crate::types::{Column, FieldType, Lsn, PointId};
 
 /// Rows decoded at once; they are joined into one column at the end.
 const BATCH_ROWS: usize = 65_536;
@@ -48,7 +50,8 @@ impl ParquetFile {
         let metadata = ArrowReaderMetadata::load(&source, ArrowReaderOptions::new())
             .map_err(|error| source.corrupt(&error))?;
         let values = metadata.metadata().file_metadata().key_value_metadata().into_iter().flatten();
-        let text = values.into_iter().find(|value| value.key == META_KEY).and_then(|value| value.value.as_deref());
+        let text =
+            values.into_iter().find(|value| value.key == META_KEY).and_then(|value| value.value.as_deref());
         let viper = ViperMeta::decode(&source.path, text)?;
         if viper.segment != meta.id || viper.rows != meta.rows || viper.dim != meta.dim {
             return Err(StoreError::corrupt(&source.path, "it is of another segment than the manifest's"));
@@ -86,15 +89,38 @@ impl ParquetFile {
         };
         let column = typed(&joined, kind).filter(|column| column.len() == self.rows);
         column.map(Some).ok_or_else(|| {
-            corrupt(&format!("{} values of type {}, expected {} of {kind:?}", joined.len(), joined.data_type(), self.rows))
+            corrupt(&format!(
+                "{} values of type {}, expected {} of {kind:?}",
+                joined.len(),
+                joined.data_type(),
+                self.rows
+            ))
         })
     }
 
     fn read(&self, root: usize) -> Result<Vec<ArrayRef>, ParquetError> {
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), [root]);
-        let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).with_limit(self.rows).build()?;
+        let reader =
+            builder.with_projection(mask).with_batch_size(BATCH_ROWS).with_limit(self.rows).build()?;
         reader.map(|batch| batch.map(|batch| batch.column(0).clone()).map_err(ParquetError::from)).collect()
+    }
+
+    /// The deletes recorded behind the live rows.
+    pub(crate) fn tombstones(&self) -> Result<Vec<Tombstone>, StoreError> {
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
+        let mask = ProjectionMask::roots(builder.parquet_schema(), 0..4);
+        let corrupt = |error: &dyn std::fmt::Display| StoreError::corrupt(&self.source.path, error.to_string());
+        let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).with_offset(self.rows).build();
+        let mut tombstones = Vec::new();
+        for batch in reader.map_err(|error| corrupt(&error))? {
+            let batch = batch.map_err(|error| corrupt(&error))?;
+            let rows = tombstones_of(&batch).ok_or_else(|| corrupt(&"its first columns are not those of VIPER"))?;
+            tombstones.extend(rows);
+        }
+        Ok(tombstones)
     }
 
     /// Reads and checks every byte again.
@@ -106,6 +132,19 @@ impl ParquetFile {
             false => Err(StoreError::corrupt(path, "its checksum is not the manifest's")),
         }
     }
+}
+
+fn tombstones_of(batch: &RecordBatch) -> Option<Vec<Tombstone>> {
+    let ids = batch.column(0).as_string_opt::<i32>()?;
+    let integers = batch.column(1).as_boolean_opt()?;
+    let lsns = batch.column(2).as_primitive_opt::<UInt64Type>()?;
+    let times = batch.column(3).as_primitive_opt::<TimestampMillisecondType>()?;
+    let tombstone = |row| Tombstone {
+        id: PointId::from_stored(ids.value(row), integers.value(row)),
+        lsn: Lsn(lsns.value(row)),
+        event_time_ms: times.value(row),
+    };
+    Some((0..batch.num_rows()).map(tombstone).collect())
 }
 
 /// Bytes of text in an array, be it the part of a larger one or not.
@@ -143,7 +182,9 @@ impl CheckedMap {
         let end = start.checked_add(length).filter(|end| *end <= self.bytes.len());
         let Some(end) = end else {
             let has = self.bytes.len();
-            return Err(ParquetError::EOF(format!("{length} bytes at {start} are asked for, the file has {has}")));
+            return Err(ParquetError::EOF(format!(
+                "{length} bytes at {start} are asked for, the file has {has}"
+            )));
         };
         let bad = |bad: super::block_checks::BadBlock| ParquetError::General(bad.describe(0));
         self.checks.range(&self.bytes, start..end).map_err(bad)?;

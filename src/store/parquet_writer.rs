@@ -329,3 +329,17 @@ impl Write for CrcFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_seen_through_the_parquet_writer() {
+        let full = || io::Error::from_raw_os_error(libc::ENOSPC);
+        let error = write_error(Path::new("x.parquet"), full().into());
+        assert!(matches!(error, StoreError::Full { .. }), "{error}");
+        let other = write_error(Path::new("x.parquet"), ParquetError::General("odd".into()));
+        assert!(matches!(other, StoreError::Io { .. }), "{other}");
+    }
+}

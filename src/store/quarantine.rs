@@ -45,8 +45,9 @@ impl QuarantineFile {
         let path = dir.join(&name);
         let mut text = String::new();
         for reject in rejects {
-            let line = serde_json::to_string(reject)
-                .map_err(|error| StoreError::invalid(&path, format!("reject at lsn {}: {error}", reject.lsn)))?;
+            let line = serde_json::to_string(reject).map_err(|error| {
+                StoreError::invalid(&path, format!("reject at lsn {}: {error}", reject.lsn))
+            })?;
             text.push_str(&line);
             text.push('\n');
         }

@@ -17,7 +17,7 @@ use super::block_reader::BlockFile;
 use super::ids::{Ids, IdsFile};
 use super::parquet_reader::ParquetFile;
 use super::payloads::PayloadFile;
-use super::{RowRef, SegmentMeta, StoreError, json_field};
+use super::{RowRef, SegmentMeta, StoreError, Tombstone, json_field};
 use crate::types::{Column, Distance, FieldType, column_of};
 
 /// An open, immutable segment; shared by all readers.
@@ -45,8 +45,9 @@ impl Segment {
             segment: meta.id.0,
         };
         let vectors = BlockFile::open(dir, &meta.vec, header)?;
-        if vectors.len() as u64 != u64::from(meta.rows) * u64::from(meta.dim) * 4 {
-            let what = format!("it has {} bytes of vectors for {} rows of {}", vectors.len(), meta.rows, meta.dim);
+        if vectors.len() as u128 != u128::from(meta.rows) * u128::from(meta.dim) * 4 {
+            let what =
+                format!("it has {} bytes of vectors for {} rows of {}", vectors.len(), meta.rows, meta.dim);
             return Err(StoreError::corrupt(vectors.path(), what));
         }
         Ok(Self {
@@ -117,6 +118,14 @@ impl Segment {
         })
     }
 
+    /// The deletes recorded in its Parquet file; for compaction, which must carry them on.
+    pub fn tombstones(&self) -> Result<Vec<Tombstone>, StoreError> {
+        match self.meta.tombstones {
+            0 => Ok(Vec::new()),
+            _ => self.parquet()?.tombstones(),
+        }
+    }
+
     /// One payload field over all rows, typed as by [`crate::types::columns_of`]; `None` if no row has it.
     ///
     /// Kept in memory after the first call, see [`Segment::cached_bytes`].
@@ -149,8 +158,9 @@ impl Segment {
         // The same objects as in `payload_json`, but mapped and not compressed.
         let value = |row| {
             let payload = self.payloads.payload(row)?;
-            json_field::extract(payload, field)
-                .map_err(|error| StoreError::corrupt(self.payloads.path(), format!("the payload of row {row}: {error}")))
+            json_field::extract(payload, field).map_err(|error| {
+                StoreError::corrupt(self.payloads.path(), format!("the payload of row {row}: {error}"))
+            })
         };
         let values: Vec<Option<Value>> = (0..self.meta.rows).map(value).collect::<Result<_, _>>()?;
         Ok(column_of(&values))
@@ -198,6 +208,9 @@ impl Segment {
 
 impl std::fmt::Debug for Segment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Segment").field("id", &self.meta.id).field("rows", &self.meta.rows).finish_non_exhaustive()
+        f.debug_struct("Segment")
+            .field("id", &self.meta.id)
+            .field("rows", &self.meta.rows)
+            .finish_non_exhaustive()
     }
 }

@@ -44,6 +44,8 @@ need_java() {
 
 # Java and Maven, through apt where we may, else the one command that is missing.
 need_tools() {
+  # Tests that were not told to require the service must not install anything behind somebody's back.
+  [ -z "${PROXIMADB_SERVICES_OFFLINE:-}" ] || fail "not installed; run: ${BASH_SOURCE[-1]} install"
   need_java 17 && command -v mvn >/dev/null && return
   local command="apt-get install -y --no-install-recommends openjdk-17-jre-headless maven curl"
   if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
@@ -85,6 +87,7 @@ start() {
     for port in "$PORT" "$@"; do
       port_answers "$port" && fail "port $port is taken by something else"
     done
+    need_java 17 || fail "Java 17 or newer is needed; run: ${BASH_SOURCE[-1]} install"
     launch
   fi
   endpoints

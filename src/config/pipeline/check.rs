@@ -17,6 +17,9 @@ pub(super) struct Finding {
 /// Largest dimension of a collection: 256 KiB a vector, so that a batch of one still fits every buffer.
 pub(super) const DIM_MAX: u32 = 65_536;
 
+/// Largest window of `errors.circuit`: one byte a record is kept.
+const CIRCUIT_WINDOW_MAX: u32 = 1_000_000;
+
 /// Client settings that decide what is read and when, each with what to do instead.
 const KAFKA_KEYS_OWNED: [(&str, &str); 20] = [
     ("bootstrap.servers", "say it with `brokers`"),
@@ -68,7 +71,10 @@ pub(super) fn check(spec: &PipelineSpec) -> Vec<Finding> {
     check_name(&mut found, "sink.collection", &spec.sink.collection);
     match &spec.source {
         SourceSpec::Kafka(kafka) => check_kafka(&mut found, kafka),
-        SourceSpec::File(file) => check_file(&mut found, file),
+        SourceSpec::File(file) => {
+            check_file(&mut found, file);
+            check_keys(&mut found, &spec.map);
+        }
         SourceSpec::Push(_) => {}
     }
     check_decode(&mut found, spec);
@@ -198,6 +204,17 @@ fn check_file(found: &mut Findings, file: &FileSpec) {
     }
 }
 
+/// Files hold values alone: no keys, and no nulls that could be tombstones.
+fn check_keys(found: &mut Findings, map: &MapSpec) {
+    if map.id == IdSpec::Key {
+        found.add("map.id", "records of a file have no key", "name the id's field, such as $.id");
+    }
+    if map.delete_when == Some(DeleteWhen::Tombstone) {
+        let expected = "use delete_when: {equals: {field: $.deleted, value: true}}";
+        found.add("map.delete_when", "a file has no null values that could delete", expected);
+    }
+}
+
 fn check_decode(found: &mut Findings, spec: &PipelineSpec) {
     let Some(decode) = &spec.decode else {
         if !matches!(spec.source, SourceSpec::File(_)) {
@@ -279,7 +296,7 @@ fn check_format(found: &mut Findings, spec: &PipelineSpec, decode: &DecodeSpec) 
         found.add("decode.framing", "records of an Avro file are not framed", "remove `framing`");
     }
     for format in file.path.iter().filter_map(|path| file.format_of(path)) {
-        let expected = format_of_file(format);
+        let expected = format.records();
         if decode.format != expected {
             let problem =
                 format!("format: {:?} does not fit the files ({format:?})", decode.format).to_lowercase();
@@ -290,15 +307,6 @@ fn check_format(found: &mut Findings, spec: &PipelineSpec, decode: &DecodeSpec) 
             );
             return;
         }
-    }
-}
-
-/// How records of a file are decoded.
-pub(super) fn format_of_file(format: FileFormat) -> Format {
-    match format {
-        FileFormat::Jsonl => Format::Json,
-        FileFormat::Parquet => Format::Columns,
-        FileFormat::Avro => Format::Avro,
     }
 }
 
@@ -431,8 +439,9 @@ fn check_bounds(found: &mut Findings, spec: &PipelineSpec) {
         let problem = format!("max_ratio {} is not a share", circuit.max_ratio);
         found.add("errors.circuit.max_ratio", problem, "use 0 to 1; 1 never stops");
     }
-    if circuit.window == 0 {
-        found.add("errors.circuit.window", "a window of 0 records sees nothing", "leave it out for 10000");
+    if !(1..=CIRCUIT_WINDOW_MAX).contains(&circuit.window) {
+        let problem = format!("a window of {} records cannot be kept", circuit.window);
+        found.add("errors.circuit.window", problem, format!("use 1 to {CIRCUIT_WINDOW_MAX}"));
     }
     if spec.errors.dead_letter.is_some() && !matches!(spec.source, SourceSpec::Kafka(_)) {
         let problem = "a dead-letter topic needs a source with brokers";

@@ -188,7 +188,7 @@ fn all_impossible_combinations_are_reported_together() {
 fn files_tell_their_format_and_only_lines_can_be_followed() {
     let file = |source: &str, rest: &str| {
         parse(&format!(
-            "version: 1\npipeline: p\nsource: {{file: {source}}}\n{rest}map: {{id: $key, vector: {{field: $.v, dim: 2}}}}\nsink: {{collection: c}}\n"
+            "version: 1\npipeline: p\nsource: {{file: {source}}}\n{rest}map: {{id: $.i, vector: {{field: $.v, dim: 2}}}}\nsink: {{collection: c}}\n"
         ))
     };
     assert!(file("{path: a.jsonl, follow: true}", "").is_ok());
@@ -200,6 +200,9 @@ fn files_tell_their_format_and_only_lines_can_be_followed() {
     assert!(
         file("{path: a.parquet}", "decode: {format: json}\n").unwrap_err().contains("does not fit the files")
     );
+    let keyed = "version: 1\npipeline: p\nsource: {file: {path: a.avro}}\nmap: {id: $key, vector: {field: $.v, dim: 2}, delete_when: tombstone}\nsink: {collection: c}\n";
+    let found = parse(keyed).unwrap_err();
+    assert!(found.contains("no key at products.yaml:4:7") && found.contains("no null values"), "{found}");
     assert!(file("{path: a*/b.jsonl}", "").unwrap_err().contains("pattern in a folder"));
 }
 

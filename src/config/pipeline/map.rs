@@ -80,6 +80,16 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
+    /// Milliseconds in one of it.
+    pub fn ms(self) -> f64 {
+        match self {
+            Self::S => 1e3,
+            Self::Ms => 1.0,
+            Self::Us => 1e-3,
+            Self::Ns => 1e-6,
+        }
+    }
+
     /// `value` of this unit as milliseconds, rounded down; `None` where it does not fit.
     pub fn to_ms(self, value: i64) -> Option<i64> {
         match self {

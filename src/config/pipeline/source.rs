@@ -132,7 +132,7 @@ impl ClientValue {
 pub struct FileSpec {
     /// A path, a list of paths, or patterns with `*` and `?` in their last part (`data/*.jsonl`). Relative
     /// paths start at the server's working directory. A pattern is expanded when the pipeline starts, in
-    /// order of name.
+    /// order of name; with `follow` also files that appear later are read.
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "OneOrMany")]
     pub path: Vec<String>,
@@ -165,6 +165,15 @@ pub enum FileFormat {
 }
 
 impl FileFormat {
+    /// How the records of such a file are decoded.
+    pub fn records(self) -> super::Format {
+        match self {
+            Self::Jsonl => super::Format::Json,
+            Self::Parquet => super::Format::Columns,
+            Self::Avro => super::Format::Avro,
+        }
+    }
+
     /// The format that a name's extension tells.
     pub fn by_extension(path: &str) -> Option<Self> {
         match path.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, TryRecvError, unbounded};
+use crossbeam_channel::{Sender, TryRecvError, bounded};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -99,8 +99,8 @@ impl DeadLetterTopic {
         drop_values: bool,
         deadline: Instant,
     ) -> Result<Vec<usize>, SourceError> {
-        // Unbounded, but holding at most one answer per letter of this call.
-        let (sender, answers) = unbounded();
+        // Room for every answer, since the callback that brings one must never wait.
+        let (sender, answers) = bounded(letters.len().max(1));
         let mut too_large = Vec::new();
         let mut pending = 0;
         for (index, letter) in letters.iter().enumerate() {

@@ -22,7 +22,8 @@ use crate::types::{PartitionPosition, Position};
 /// How long one question to the brokers may take. The polling thread waits for the answer, so a longer wait
 /// delays shutdown; a shorter one fails on slow TLS handshakes (the next try finds the connection made).
 const ASK_WAIT: Duration = Duration::from_secs(2);
-/// How soon partitions added to a topic are found.
+/// How soon partitions added to a topic are found, unless the client setting
+/// `topic.metadata.refresh.interval.ms` says otherwise.
 const METADATA_INTERVAL: Duration = Duration::from_secs(30);
 /// Pause before a topic that could not be found is asked about again.
 const METADATA_AGAIN: Duration = Duration::from_secs(2);
@@ -62,6 +63,7 @@ pub struct KafkaSource {
     /// Topics whose partitions are known.
     discovered: HashSet<String>,
     is_subscribed: bool,
+    metadata_interval: Duration,
     metadata_due: Instant,
     commit_due: Instant,
     upkeep_due: Instant,
@@ -96,6 +98,9 @@ impl KafkaSource {
             records: options.batch_records_max,
             linger: options.linger,
         };
+        let refresh =
+            options.client.get("topic.metadata.refresh.interval.ms").and_then(|text| text.parse().ok());
+        let metadata_interval = refresh.map_or(METADATA_INTERVAL, Duration::from_millis);
         let now = Instant::now();
         Ok(Self {
             positions,
@@ -107,6 +112,7 @@ impl KafkaSource {
             has_connected: false,
             discovered: HashSet::new(),
             is_subscribed: false,
+            metadata_interval,
             metadata_due: now,
             commit_due: now + COMMIT_INTERVAL,
             upkeep_due: now,
@@ -226,7 +232,7 @@ impl KafkaSource {
             // A bounded read keeps to what was there when it began.
             now + Duration::from_secs(u64::from(u32::MAX))
         } else {
-            now + METADATA_INTERVAL
+            now + self.metadata_interval
         };
         Ok(())
     }

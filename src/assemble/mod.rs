@@ -1,0 +1,178 @@
+//! The only place that picks concrete types: settings to a running server.
+mod pipelines;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{CatalogStore, SqliteCatalog};
+use crate::config::ServerConfig;
+use crate::config::pipeline::{PipelineSpec, SpecErrors, load};
+use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::serve::{Limits, router, serve};
+use crate::shard::Tuning;
+use crate::types::ErrorKind;
+use crate::wal::LogOptions;
+
+pub use pipelines::{PipelineError, dry_run};
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A collection or the catalog.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A pipeline's file.
+    #[error("{0}")]
+    Spec(#[from] SpecErrors),
+    /// A pipeline's collection.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// The data directory or the pipelines' directory.
+    #[error("cannot {doing} {path:?}")]
+    Io {
+        /// A verb.
+        doing: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The port.
+    #[error("cannot listen on {listen}; choose another address with --listen")]
+    Listen {
+        /// The address asked for.
+        listen: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    /// What the operator should do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Engine(error) => error.kind(),
+            Self::Spec(error) => error.kind(),
+            Self::Pipeline(error) => error.kind(),
+            Self::Io { .. } | Self::Listen { .. } => ErrorKind::Unavailable,
+        }
+    }
+}
+
+/// A server that answers.
+pub struct Server {
+    /// Its collections and pipelines.
+    pub engine: Arc<Engine>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    /// Opens everything under the data directory, starts the pipelines, and listens.
+    pub async fn start(config: &ServerConfig) -> Result<Self, StartError> {
+        let metrics = crate::telemetry::metrics();
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| StartError::Listen { listen: config.listen, source })?;
+        let address =
+            listener.local_addr().map_err(|source| StartError::Listen { listen: config.listen, source })?;
+        let specs = load_pipelines(config.pipelines.as_deref())?;
+        let engine = Arc::new(open_engine(config).await?);
+        let limits = Limits {
+            body_bytes_max: config.limits.body_bytes_max.as_usize(),
+            timeout_default: config.limits.read_timeout.0,
+            ..Limits::default()
+        };
+        let stop = CancellationToken::new();
+        let app = router(Arc::clone(&engine), limits.clone(), metrics);
+        let serving = tokio::spawn(serve(listener, app, limits, stop.clone()));
+        for (path, spec) in specs {
+            tracing::info!(pipeline = spec.pipeline, path = %path.display(), "adding a pipeline");
+            pipelines::add(&engine, &path, spec).await?;
+        }
+        engine.set_ready();
+        Ok(Self { engine, address, stop, serving })
+    }
+
+    /// Adds a pipeline to the running server.
+    pub async fn add_pipeline(&self, path: &Path, spec: PipelineSpec) -> Result<(), PipelineError> {
+        pipelines::add(&self.engine, path, spec).await
+    }
+
+    /// Drains: sources stop first, then the doors, then the logs.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Ok(Err(error)) = self.serving.await {
+            tracing::warn!(%error, "the door did not close cleanly");
+        }
+        let engine = self.engine;
+        let _ = tokio::task::spawn_blocking(move || engine.close()).await;
+    }
+}
+
+async fn open_engine(config: &ServerConfig) -> Result<Engine, StartError> {
+    let dir = &config.data_dir;
+    std::fs::create_dir_all(dir).map_err(|source| StartError::Io { doing: "create", path: dir.clone(), source })?;
+    let catalog = SqliteCatalog::open(&dir.join("catalog.db")).await.map_err(EngineError::from_catalog)?;
+    let catalog: Arc<dyn CatalogStore> = Arc::new(catalog);
+    let options = EngineOptions {
+        data_dir: dir.clone(),
+        tuning: tuning(config),
+        search_threads: match config.limits.search_threads {
+            0 => cores(),
+            threads => threads,
+        },
+        ef_search: config.index.ef_search,
+    };
+    Ok(Engine::open(options, catalog).await?)
+}
+
+fn tuning(config: &ServerConfig) -> Tuning {
+    Tuning {
+        memtable_bytes_max: config.memtable.bytes_max.as_usize(),
+        memtable_rows_max: config.memtable.rows_max,
+        memtable_age_max: config.memtable.age_max.0,
+        frozen_max: config.memtable.frozen_max,
+        build_threads: match config.index.build_threads {
+            0 => (cores() / 2).max(1),
+            threads => threads,
+        },
+        propose_timeout: config.limits.propose_timeout.0,
+        log: LogOptions {
+            file_bytes_max: config.log.file_bytes_max.0,
+            // An entry is one request's batch in the log's own encoding, which is smaller than its JSON.
+            entry_bytes_max: config.limits.body_bytes_max.as_usize(),
+            cut_unproven_tail: config.log.cut_unproven_tail,
+        },
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// The pipelines of a file, or of every `*.yaml` in a directory.
+fn load_pipelines(path: Option<&Path>) -> Result<Vec<(PathBuf, PipelineSpec)>, StartError> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    if !path.is_dir() {
+        return Ok(vec![(path.to_path_buf(), load(path)?)]);
+    }
+    let io = |source| StartError::Io { doing: "list", path: path.to_path_buf(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(io)? {
+        let file = entry.map_err(io)?.path();
+        if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            files.push(file);
+        }
+    }
+    files.sort();
+    files.into_iter().map(|file| Ok((file.clone(), load(&file)?))).collect()
+}

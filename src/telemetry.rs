@@ -1,0 +1,38 @@
+//! Logs on stderr, metrics for `/metrics`.
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// Buckets of every duration histogram, in seconds: from a cache hit to a stalled disk.
+const SECONDS: [f64; 16] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Starts logging. `RUST_LOG` chooses what is told; `PROXIMADB_LOG_FORMAT=json` how.
+pub fn init_logs() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match std::env::var("PROXIMADB_LOG_FORMAT").as_deref() {
+        Ok("json") => logs.json().try_init(),
+        _ => logs.with_target(false).try_init(),
+    };
+    // Somebody else's subscriber (a test's) is as good as ours.
+    drop(started);
+}
+
+/// Installs the process's metrics recorder, once, and returns what renders it.
+pub fn metrics() -> Arc<dyn Fn() -> String + Send + Sync> {
+    static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    let handle = HANDLE.get_or_init(|| {
+        let builder = PrometheusBuilder::new().set_buckets(&SECONDS).ok()?;
+        builder.install_recorder().ok()
+    });
+    Arc::new(move || handle.as_ref().map(PrometheusHandle::render).unwrap_or_default())
+}
+
+/// Starts logging of warnings and errors only: for commands whose own words are what there is to read.
+pub fn init_quiet_logs() {
+    let logs = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("warn")).with_writer(std::io::stderr);
+    drop(logs.with_target(false).try_init());
+}

@@ -1,0 +1,182 @@
+//! A topic of products, its schema, a pipeline and a server that makes them searchable.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::avro::{PRODUCT_SCHEMA, Product, framed};
+use super::broker::{Kafka, Producer, Registry};
+use super::data::{Change, Model};
+use super::server::Server;
+use super::wait_until;
+
+/// Components of the vectors.
+pub const DIM: usize = 8;
+/// Partitions of the topic.
+pub const PARTITIONS: i32 = 4;
+/// Name of the collection and of the pipeline.
+pub const NAME: &str = "products";
+
+/// Everything on one stage.
+pub struct Scene {
+    pub kafka: Kafka,
+    pub registry: Registry,
+    pub topic: String,
+    pub schema_id: u32,
+    pub server: Server,
+    folder: tempfile::TempDir,
+}
+
+/// What differs between tests, as lines of the pipeline's YAML.
+#[derive(Debug, Clone, Copy)]
+pub struct Plot<'a> {
+    /// Lines below `source.kafka`.
+    pub source: &'a str,
+    /// Top-level lines: `errors`, `batch`, `limits`.
+    pub more: &'a str,
+    /// Variables of the server's environment.
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
+impl Default for Plot<'_> {
+    fn default() -> Self {
+        Self { source: "assignment: pinned", more: "", environment: &[] }
+    }
+}
+
+impl Scene {
+    /// Creates topic, schema and pipeline, and starts the server.
+    pub fn open(kafka: Kafka, registry: Registry, plot: Plot<'_>) -> Self {
+        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let topic = format!("{NAME}-{:x}", clock.as_nanos());
+        kafka.create_topic(&topic, PARTITIONS, &[]);
+        let schema_id = registry.register(&format!("{topic}-value"), PRODUCT_SCHEMA);
+        let folder = tempfile::tempdir().unwrap();
+        let pipelines = folder.path().join("pipelines");
+        std::fs::create_dir(&pipelines).unwrap();
+        let yaml = pipeline(&kafka, &registry, &topic, plot);
+        std::fs::write(pipelines.join(format!("{NAME}.yaml")), yaml).unwrap();
+        let server = Server::start_with(&folder.path().join("data"), Some(&pipelines), plot.environment);
+        Self { kafka, registry, topic, schema_id, server, folder }
+    }
+
+    /// The server's data directory.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A folder beside it.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A product as the topic carries it.
+    pub fn frame(&self, product: &Product) -> Vec<u8> {
+        framed(self.schema_id, &product.encode())
+    }
+
+    /// Publishes changes and keeps the model up to date.
+    pub fn publish(&self, producer: &Producer, model: &mut Model, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            let value = match &change {
+                Change::Upsert(product) => Some(self.frame(product)),
+                Change::Delete(_) => None,
+            };
+            producer.send(&self.topic, None, Some(change.key().as_bytes()), value.as_deref());
+            model.apply(&change);
+        }
+    }
+
+    /// How far the collection is, by partition number.
+    pub fn positions(&self) -> BTreeMap<i32, u64> {
+        let of = |number| {
+            let position = self.server.client().position(NAME, &format!("{}/{number}", self.topic))?;
+            Some((number, position))
+        };
+        (0..PARTITIONS).filter_map(of).collect()
+    }
+
+    /// Waits until everything that the topic holds now is applied.
+    pub fn wait_caught_up(&self, within: Duration) {
+        let ends = self.kafka.ends(&self.topic);
+        let wanted: BTreeMap<i32, u64> =
+            ends.into_iter().filter(|(_, end)| *end > 0).map(|(number, end)| (number, end as u64 - 1)).collect();
+        let mut last = BTreeMap::new();
+        let caught_up = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_until("all positions to be applied", within, || {
+                last = self.positions();
+                wanted.iter().all(|(number, end)| last.get(number) >= Some(end)).then_some(())
+            });
+        }));
+        assert!(caught_up.is_ok(), "positions {last:?} instead of {wanted:?}; pipelines {}", self.pipelines());
+    }
+
+    /// Compares everything with the model: ids, vectors, payloads, the count, and that search finds some.
+    pub fn assert_equals(&self, model: &Model) {
+        let client = self.server.client();
+        model.assert_equals(&client.scroll_all(NAME));
+        assert_eq!(client.count(NAME), model.len() as u64);
+        let every = (model.len() / 20).max(1);
+        for (id, product) in model.products().step_by(every) {
+            let request = json!({ "query": product.embedding, "limit": 1, "params": { "exact": true } });
+            let hits = client.post(&format!("/collections/{NAME}/points/query"), &request).result();
+            let found = hits["points"][0]["id"].as_str();
+            // Another point may have the very same vector.
+            let is_same = found == Some(id) || hits["points"][0]["score"].as_f64() == Some(0.0);
+            assert!(is_same, "{id} is not found by its own vector: {hits}");
+        }
+    }
+
+    /// What the server says of its pipelines.
+    pub fn pipelines(&self) -> Value {
+        let answer = self.server.client().try_send(reqwest::Method::GET, "/pipelines", None);
+        answer.map_or_else(Value::String, |answer| answer.body)
+    }
+
+    /// Rejected records: partition, position, code and reason.
+    pub fn quarantine(&self) -> Vec<Quarantined> {
+        let answer = self.server.client().get(&format!("/collections/{NAME}/quarantine?limit=1000")).result();
+        let list = answer.as_array().or_else(|| answer.as_object()?.values().find_map(Value::as_array));
+        let list = list.unwrap_or_else(|| panic!("a quarantine listing has a list: {answer}"));
+        let entry = |entry: &Value| Quarantined {
+            partition: entry["partition"].as_str().expect("an entry has a partition").to_owned(),
+            position: entry["position"].as_u64().expect("an entry has a position"),
+            code: entry["code"].as_str().expect("an entry has a code").to_owned(),
+            reason: entry["reason"].as_str().expect("an entry has a reason").to_owned(),
+        };
+        list.iter().map(entry).collect()
+    }
+}
+
+/// One rejected record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Quarantined {
+    pub partition: String,
+    pub position: u64,
+    pub code: String,
+    pub reason: String,
+}
+
+fn pipeline(kafka: &Kafka, registry: &Registry, topic: &str, plot: Plot<'_>) -> String {
+    let (brokers, url, Plot { source, more, .. }) = (kafka.bootstrap(), registry.url(), plot);
+    let source = source.replace('\n', "\n    ");
+    format!(
+        "version: 1
+pipeline: {NAME}
+source:
+  kafka:
+    brokers: [\"{brokers}\"]
+    topics: [{topic}]
+    {source}
+decode: {{format: avro, framing: confluent, registry: {{url: \"{url}\"}}}}
+map:
+  id: $.sku
+  vector: {{field: $.embedding, dim: {DIM}}}
+  payload: {{include: [lang, price, n]}}
+  delete_when: tombstone
+sink: {{collection: {NAME}, create: {{distance: l2}}, ack: durable}}
+{more}
+"
+    )
+}

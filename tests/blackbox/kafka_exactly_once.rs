@@ -1,0 +1,135 @@
+//! Exactly once: whatever is killed, in the end a collection equals its topic.
+//!
+//! `PROXIMADB_EO_RECORDS` (20,000) and `PROXIMADB_EO_KILLS` (5) make it larger: the full figure is 200,000
+//! records and 20 kills.
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use crate::harness::broker::{BROKER_WAIT, Kafka, Registry};
+use crate::harness::data::{Model, Random, Stream};
+use crate::harness::scene::{PARTITIONS, Plot, Scene};
+use crate::harness::{copy_folder, seed, setting, wait_until};
+
+/// Time to catch up with so many records on a busy machine.
+fn catch_up(records: u64) -> Duration {
+    Duration::from_secs(60 + records / 500)
+}
+
+/// The moment of a kill: random, which is what this test is about.
+fn some_moment(random: &mut Random) {
+    std::thread::sleep(Duration::from_millis(random.below(700)));
+}
+
+#[test]
+fn killed_servers_and_brokers_lose_nothing_and_double_nothing() {
+    let (Some(kafka), Some(registry)) = (Kafka::private(&[]), Registry::shared()) else { return };
+    let (records, kills) = (setting("PROXIMADB_EO_RECORDS", 20_000), setting("PROXIMADB_EO_KILLS", 5).max(2));
+    let seed = seed("killed_servers_and_brokers");
+    let mut random = Random(seed);
+    let mut scene = Scene::open(kafka, registry, Plot::default());
+    let producer = scene.kafka.producer();
+    // A fifth as many ids as records: most are written several times, and deletes hit.
+    let mut stream = Stream::new(seed, records / 5, crate::harness::scene::DIM);
+    let mut model = Model::default();
+    let chunk = (records / (kills + 1)) as usize;
+    for kill in 0..kills {
+        scene.publish(&producer, &mut model, stream.by_ref().take(chunk));
+        some_moment(&mut random);
+        if kill == kills / 3 || kill == 2 * kills / 3 {
+            scene.kafka.kill9();
+            some_moment(&mut random);
+            scene.kafka.restart();
+        }
+        scene.server.kill9();
+        // Now and then once more while it recovers.
+        if random.below(3) == 0 {
+            scene.server.launch();
+            std::thread::sleep(Duration::from_millis(random.below(50)));
+            scene.server.kill9();
+        }
+        scene.server.restart();
+    }
+    let sent = chunk * kills as usize;
+    scene.publish(&producer, &mut model, stream.take(records as usize - sent));
+    producer.flush();
+    scene.wait_caught_up(catch_up(records));
+    assert!(scene.quarantine().is_empty());
+    scene.assert_equals(&model);
+
+    // And the same from disk alone.
+    scene.server.kill9();
+    scene.server.restart();
+    scene.assert_equals(&model);
+    println!("{records} records, {kills} kills, {} points, {} deleted or overwritten", model.len(), records as usize - model.len());
+    scene.kafka.clean();
+}
+
+#[test]
+fn a_group_that_rebalances_loses_nothing_and_doubles_nothing() {
+    let (Some(kafka), Some(registry)) = (Kafka::shared(), Registry::shared()) else { return };
+    let records = setting("PROXIMADB_EO_RECORDS", 20_000) / 4;
+    let seed = seed("a_group_that_rebalances");
+    let group = format!("group-{seed}");
+    let source = format!("assignment: group\ngroup_id: {group}\nclient: {{session.timeout.ms: \"6000\"}}");
+    let scene = Scene::open(kafka, registry, Plot { source: &source, ..Plot::default() });
+    let producer = scene.kafka.producer();
+    let mut stream = Stream::new(seed, records / 5, crate::harness::scene::DIM);
+    let mut model = Model::default();
+    for _ in 0..2 {
+        scene.publish(&producer, &mut model, stream.by_ref().take(records as usize / 4));
+        // A stranger joins, is given some partitions, reads from them and leaves.
+        let stranger: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", scene.kafka.bootstrap())
+            .set("group.id", &group)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "6000")
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .unwrap();
+        stranger.subscribe(&[&scene.topic]).unwrap();
+        wait_until("the stranger to be given partitions", BROKER_WAIT, || {
+            let _ = stranger.poll(Duration::from_millis(50));
+            let given = stranger.assignment().unwrap().count();
+            (given > 0 && given < PARTITIONS as usize).then_some(())
+        });
+        scene.publish(&producer, &mut model, stream.by_ref().take(records as usize / 4));
+        for _ in 0..20 {
+            let _ = stranger.poll(Duration::from_millis(10));
+        }
+    }
+    producer.flush();
+    scene.wait_caught_up(catch_up(records));
+    scene.assert_equals(&model);
+}
+
+#[test]
+fn an_older_copy_of_the_data_catches_up() {
+    let (Some(kafka), Some(registry)) = (Kafka::shared(), Registry::shared()) else { return };
+    let records = setting("PROXIMADB_EO_RECORDS", 20_000) / 4;
+    let seed = seed("an_older_copy_of_the_data");
+    let mut scene = Scene::open(kafka, registry, Plot::default());
+    let producer = scene.kafka.producer();
+    let mut stream = Stream::new(seed, records / 5, crate::harness::scene::DIM);
+    let mut model = Model::default();
+    scene.publish(&producer, &mut model, stream.by_ref().take(records as usize / 2));
+    producer.flush();
+    scene.wait_caught_up(catch_up(records));
+    assert!(scene.server.sigterm().success());
+    copy_folder(&scene.data(), &scene.beside("older"));
+
+    scene.server.restart();
+    scene.publish(&producer, &mut model, stream.take(records as usize / 2));
+    producer.flush();
+    scene.wait_caught_up(catch_up(records));
+    scene.assert_equals(&model);
+    scene.server.kill9();
+
+    std::fs::rename(scene.data(), scene.beside("newer")).unwrap();
+    std::fs::rename(scene.beside("older"), scene.data()).unwrap();
+    scene.server.restart();
+    scene.wait_caught_up(catch_up(records));
+    scene.assert_equals(&model);
+}

@@ -1,0 +1,16 @@
+//! The real program against real brokers: what a user would see, also when things are killed.
+//!
+//! `PROXIMADB_REQUIRE=kafka` turns missing brokers into failures, `PROXIMADB_WITHOUT=kafka` skips them;
+//! brokers are started by the scripts in `tests/services/`, unless the environment names some.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+mod harness;
+
+#[cfg(feature = "kafka")]
+mod kafka_source;
+#[cfg(feature = "kafka")]
+mod kafka_exactly_once;
+#[cfg(feature = "kafka")]
+mod kafka_bad_records;
+#[cfg(feature = "kafka")]
+mod kafka_backpressure;
