@@ -32,7 +32,7 @@ mod validate;
 mod test_support;
 
 pub use build::{BuildError, Target, build};
-pub use dry_run::{DryRow, DryRun, DryRunError, dry_run, dry_run_file};
+pub use dry_run::{DryRow, DryRun, DryRunError, dry_run};
 pub use registry::{
     NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaFailure, SchemaSource, SchemaText,
 };

@@ -1,4 +1,6 @@
 //! What makes a record no point, and the checks for it.
+use proximadb_kernels::distance as kernels;
+
 use crate::types::Distance;
 
 /// Largest payload as JSON text. Payloads are kept in memory until they are flushed; larger documents belong
@@ -101,23 +103,6 @@ pub(super) fn settle_vector(vector: &mut [f32], dim: usize, distance: Distance) 
         }
     }
     Ok(())
-}
-
-/// Stand-ins with the signatures of `proximadb_kernels::distance`.
-mod kernels {
-    /// No NaN, no infinity.
-    pub fn all_finite(vector: &[f32]) -> bool {
-        vector.iter().all(|value| value.is_finite())
-    }
-
-    /// Scales to unit length; returns the old length; leaves a vector of length zero unchanged.
-    pub fn normalize(vector: &mut [f32]) -> f32 {
-        let norm = vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-        if norm > 0.0 {
-            vector.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
-        }
-        norm as f32
-    }
 }
 
 #[cfg(test)]

@@ -263,10 +263,9 @@ impl From<EngineError> for ApiError {
                 api.retry_after = Some(retry_after);
                 api.with("retry_after_ms", retry_after.as_millis() as u64)
             }
-            EngineError::LogStopped { collection, .. } | EngineError::DataLoss { collection, .. } => {
-                api.with("collection", collection)
-            }
+            EngineError::LogStopped { collection, .. } => api.with("collection", collection),
             EngineError::Filter(_)
+            | EngineError::DataLoss { .. }
             | EngineError::DiskFull { .. }
             | EngineError::Catalog { .. }
             | EngineError::ShuttingDown => api,
