@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{BuildError, DecodeError, Decoder};
+use super::{DecodeError, Decoder};
 
 
 use crate::source::{Polled, Source, SourceError};
@@ -44,9 +44,6 @@ pub struct DryRow {
 /// Why a dry run failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DryRunError {
-    /// The decoder cannot be made.
-    #[error(transparent)]
-    Build(#[from] BuildError),
     /// The source cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),

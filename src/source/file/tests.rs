@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::FileSource;
-use crate::config::pipeline::{BatchSpec, ByteSize, FileSpec, PipelineSpec};
-use crate::decode::{DryRun, dry_run_file};
+use crate::config::pipeline::{BatchSpec, ByteSize, FileSpec, PipelineSpec, SourceSpec};
+use crate::decode::{DryRun, NoSchemas, Target, build, dry_run};
 use crate::source::{Polled, PositionLookup, Source};
-use crate::types::{PartitionPosition, Position, RawBatch, RawRows};
+use crate::types::{Distance, PartitionPosition, Position, RawBatch, RawRows};
 
 /// What the log holds, as the tests say.
 #[derive(Default)]
@@ -173,7 +173,14 @@ fn dry(path: &std::path::Path, count: usize) -> DryRun {
         "version: 1\npipeline: p\nsource: {{file: {{path: \"{}\"}}}}\nmap: {{id: $.id, vector: {{field: $.v, dim: 2}}}}\nsink: {{collection: c, create: {{distance: l2}}}}\nbatch: {{max_records: 7}}\n",
         path.display()
     );
-    dry_run_file(&PipelineSpec::from_yaml(&text, "x").unwrap(), count).unwrap()
+    let spec = PipelineSpec::from_yaml(&text, "x").unwrap();
+    let SourceSpec::File(file) = &spec.source else { unreachable!("the text names files") };
+    let positions: Arc<dyn PositionLookup> = Arc::new(Log::default());
+    let mut source = FileSource::open(file, &spec.batch, positions).unwrap();
+    let distance = spec.sink.create.as_ref().map_or(Distance::Dot, |create| create.distance);
+    let target = Target { dim: spec.map.vector.dim, distance };
+    let mut decoder = build(&spec, target, Arc::new(NoSchemas)).unwrap();
+    dry_run(&mut source, decoder.as_mut(), count, Duration::from_secs(5)).unwrap()
 }
 
 #[test]
