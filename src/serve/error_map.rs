@@ -257,16 +257,15 @@ impl From<EngineError> for ApiError {
             EngineError::NotFresh { waited, behind } => {
                 api.with("waited_ms", waited.as_millis() as u64).with("behind", behind)
             }
-            EngineError::Timeout { timeout, .. } => api.with("timeout_ms", timeout.as_millis() as u64),
             EngineError::Overloaded { collection, retry_after } => {
                 let mut api = api.with("collection", collection);
                 api.retry_after = Some(retry_after);
                 api.with("retry_after_ms", retry_after.as_millis() as u64)
             }
-            EngineError::LogStopped { collection, .. } | EngineError::DataLoss { collection, .. } => {
-                api.with("collection", collection)
-            }
+            EngineError::LogStopped { collection, .. } => api.with("collection", collection),
             EngineError::Filter(_)
+            | EngineError::Timeout { .. }
+            | EngineError::DataLoss { .. }
             | EngineError::DiskFull { .. }
             | EngineError::Catalog { .. }
             | EngineError::ShuttingDown => api,
