@@ -105,6 +105,12 @@ rust_fits() { # cargo and rustc here, in this folder's toolchain, new enough
   at_least "${version:-0}" "$MSRV"
 }
 
+find_again() { # what has just been installed may need another PATH
+  # shellcheck source=scripts/env.sh
+  . "$ROOT/scripts/env.sh"
+  hash -r
+}
+
 # The pinned toolchain by an rustup that is already here.
 rust_by_rustup() {
   have rustup || return 1
@@ -127,7 +133,9 @@ rust_by_installer() {
   # Nothing in the user's shell files is changed: these scripts find it where it is.
   sh "$installer" -y -q --no-modify-path --profile minimal --default-toolchain none >&2 || status=$?
   rm -f "$installer"
-  [ $status = 0 ] && hash -r && rust_by_rustup
+  [ $status = 0 ] || return 1
+  find_again
+  rust_by_rustup
 }
 
 # The distribution's newest compiler. Stable releases carry a newer one beside their own for browsers: Debian as
@@ -143,10 +151,7 @@ rust_by_apt() {
     need "rustc$suffix" "Rust ${version%%[+~-]*}"
     need "cargo$suffix" "Rust's build tool"
     install_packages
-    hash -r
-    # Again, for the PATH.
-    # shellcheck source=scripts/env.sh
-    . "$ROOT/scripts/env.sh"
+    find_again
     return 0
   done
   return 1

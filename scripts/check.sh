@@ -11,7 +11,12 @@ step() { # NAME COMMAND…
   local name=$1 started=$SECONDS
   shift
   say "── $name"
-  if "$@" </dev/null; then say "$name: fine ($((SECONDS - started)) s)"; else FAILED+=("$name"); fi
+  if "$@" </dev/null; then
+    say "$name: fine ($((SECONDS - started)) s)"
+  else
+    FAILED+=("$name")
+    say "$name: FAILED ($((SECONDS - started)) s)"
+  fi
 }
 
 # Every pipeline that we ship or show: the files, and the blocks in docs/ that are whole ones.
@@ -32,8 +37,9 @@ pipelines() {
       }
     }' "$blocks" README.md docs/*.md
   mapfile -t files < <(find pipelines docs/examples "$blocks" -type f | sort)
-  # With --workspace, as the tests build it: another set of packages would unify other features and build twice.
-  cargo build -q --workspace --bins || return 1
+  # Exactly what the tests are built from. Without --workspace and --tests cargo unifies other features, and builds
+  # half of the dependencies a second time.
+  cargo build -q --workspace --bins --tests || return 1
   local file bad=0
   for file in "${files[@]}"; do
     "$TARGET/debug/proximadb" pipeline validate "$file" >/dev/null || { say "$(basename "$file") is not valid"; bad=1; }
@@ -44,7 +50,7 @@ pipelines() {
 
 scripts() { # where shellcheck is at hand
   if have shellcheck; then
-    git ls-files -z -- '*.sh' .ci/run | xargs -0 shellcheck -x
+    git ls-files -z -- '*.sh' .ci/run | xargs -0 shellcheck -x -P SCRIPTDIR -S warning -e SC2034
   else
     local file bad=0
     while IFS= read -r file; do bash -n "$file" || bad=1; done < <(git ls-files -- '*.sh' .ci/run)

@@ -106,6 +106,28 @@ claim "and ends with another status" same "$(tidy >/dev/null; echo $?)" 1
 
 claim "versions are compared as versions" at_least 1.100.0 1.95
 claim "an older version is older" same "$(at_least 1.63.0 1.95 && echo fits)" ""
+# A machine whose rustc is old, and an installer that brings a new one into a home that was empty.
+tree
+cp "$ROOT/rust-toolchain.toml" "$WORK/tree/"
+mkdir -p "$WORK/tree/old"
+printf '#!/bin/sh\necho "rustc 1.63.0 (old)"\n' | tee "$WORK/tree/old/rustc" >"$WORK/tree/old/cargo"
+cat >"$WORK/tree/old/curl" <<'FAKE'
+#!/bin/bash
+# As rustup's installer, but that it makes its files out of thin air.
+while [ "$1" != -o ]; do shift; done
+cat >"$2" <<'INSTALLER'
+mkdir -p "$CARGO_HOME/bin"
+printf '#!/bin/sh\necho "$@" >"$CARGO_HOME/asked"\nprintf "#!/bin/sh\necho rustc 1.95.0\n" >"$CARGO_HOME/bin/rustc"\n' >"$CARGO_HOME/bin/rustup"
+printf '#!/bin/sh\n' >"$CARGO_HOME/bin/cargo"
+printf '#!/bin/sh\nexit 1\n' >"$CARGO_HOME/bin/rustc"
+chmod +x "$CARGO_HOME"/bin/*
+INSTALLER
+FAKE
+chmod +x "$WORK"/tree/old/*
+install_rust() { env CARGO_HOME="$WORK/tree/fresh" PATH="$WORK/tree/old:/usr/bin:/bin" "$WORK/tree/scripts/bootstrap.sh" demo; }
+claim "rustup's installer is used where rustc is too old" install_rust
+claim "and is asked for the pinned toolchain" contains "$(cat "$WORK/tree/fresh/asked" 2>&1)" "toolchain install $(sed -n 's/^channel = "\(.*\)"$/\1/p' "$ROOT/rust-toolchain.toml")"
+claim "nothing is said when nothing is missing" same "$(install_rust 2>&1)" ""
 claim "a wrong level is refused" same "$("$ROOT/scripts/bootstrap.sh" nonsense 2>/dev/null; echo $?)" 2
 
 echo "$PASSED passed, $FAILED failed"

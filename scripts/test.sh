@@ -71,7 +71,7 @@ if [ "$MODE" = all ]; then
   export PROXIMADB_BIN=$TARGET/debug/proximadb
   for check in tests/clients/*.py tests/readers/*.py; do
     [ -e "$check" ] || continue
-    [ -x "$PROXIMADB_BIN" ] || cargo build --bin proximadb
+    [ -x "$PROXIMADB_BIN" ] || cargo build --workspace --bins --tests
     runner "$(basename "$check" .py)" "$CACHE/venv/bin/python" "$check"
   done
 fi

@@ -53,10 +53,7 @@ pub(super) async fn within<T>(
 ) -> Result<T, ApiError> {
     match tokio::time::timeout(timeout, work).await {
         Ok(done) => done.map_err(ApiError::from),
-        Err(_) => {
-            Err(ApiError::from(EngineError::Timeout { action })
-                .with("timeout_ms", timeout.as_millis() as u64))
-        }
+        Err(_) => Err(EngineError::Timeout { action, timeout }.into()),
     }
 }
 

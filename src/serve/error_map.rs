@@ -257,6 +257,7 @@ impl From<EngineError> for ApiError {
             EngineError::NotFresh { waited, behind } => {
                 api.with("waited_ms", waited.as_millis() as u64).with("behind", behind)
             }
+            EngineError::Timeout { timeout, .. } => api.with("timeout_ms", timeout.as_millis() as u64),
             EngineError::Overloaded { collection, retry_after } => {
                 let mut api = api.with("collection", collection);
                 api.retry_after = Some(retry_after);
@@ -264,7 +265,6 @@ impl From<EngineError> for ApiError {
             }
             EngineError::LogStopped { collection, .. } => api.with("collection", collection),
             EngineError::Filter(_)
-            | EngineError::Timeout { .. }
             | EngineError::DataLoss { .. }
             | EngineError::DiskFull { .. }
             | EngineError::Catalog { .. }
