@@ -6,6 +6,7 @@ mod inspect;
 mod pipeline;
 mod search;
 mod serve;
+mod table;
 mod upsert;
 
 use std::process::ExitCode;

@@ -33,13 +33,16 @@ pub(super) async fn write(
         return Ok(collection.info().applied_lsn);
     }
     let work = async {
+        // Edits and deletes by filter write what they have read: an entry that is only queued could still fail
+        // because somebody wrote in between, and nobody would hear of it.
+        let read_first = if wait == Wait::Ack { Wait::Durable } else { wait };
         match write {
             Write::Batch(batch) => collection.write(batch, wait).await,
-            Write::DeleteMatching(filter) => collection.delete_by_filter(filter, wait).await,
-            Write::Edit(points, edit) => collection.edit_payload(points, edit, wait).await,
+            Write::DeleteMatching(filter) => collection.delete_by_filter(filter, read_first).await,
+            Write::Edit(points, edit) => collection.edit_payload(points, edit, read_first).await,
         }
     };
-    within(timeout, "the write", work).await
+    within(timeout, "write", work).await
 }
 
 /// Gives up on work after a while. A write's outcome is unknown then: it may be in the log.

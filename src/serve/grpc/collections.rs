@@ -26,7 +26,7 @@ impl Collections for Service {
         let timeout = deadline(&request).unwrap_or(self.0.limits.timeout_default);
         let created = async {
             let new = new_collection(request.into_inner())?;
-            within(timeout, "creating the collection", self.0.engine.create_collection(new)).await?;
+            within(timeout, "creation of the collection", self.0.engine.create_collection(new)).await?;
             Ok(v1::CreateCollectionResponse {})
         };
         reply(created.await)
@@ -75,7 +75,7 @@ impl Collections for Service {
     ) -> Reply<v1::DeleteCollectionResponse> {
         let timeout = deadline(&request).unwrap_or(self.0.limits.timeout_default);
         let work = self.0.engine.delete_collection(&request.get_ref().collection);
-        let deleted = within(timeout, "deleting the collection", work).await;
+        let deleted = within(timeout, "deletion of the collection", work).await;
         reply(deleted.map(|deleted| v1::DeleteCollectionResponse { deleted }))
     }
 }

@@ -35,7 +35,7 @@ pub async fn create(
     params.known(&["timeout"])?;
     let timeout = params.timeout(&doors.limits)?.unwrap_or(doors.limits.timeout_default);
     let new = body.with(|body: CreateBody| body.build(name)).await?;
-    within(timeout, "creating the collection", doors.engine.create_collection(new)).await?;
+    within(timeout, "creation of the collection", doors.engine.create_collection(new)).await?;
     Ok(Answer::new(true))
 }
 
@@ -74,7 +74,8 @@ pub async fn patch(
 pub async fn delete(State(doors): State<Doors>, Names(name): Names<String>, params: Params) -> Reply<bool> {
     params.known(&["timeout"])?;
     let timeout = params.timeout(&doors.limits)?.unwrap_or(doors.limits.timeout_default);
-    let deleted = within(timeout, "deleting the collection", doors.engine.delete_collection(&name)).await?;
+    let deleted =
+        within(timeout, "deletion of the collection", doors.engine.delete_collection(&name)).await?;
     Ok(Answer::new(deleted))
 }
 

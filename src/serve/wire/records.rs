@@ -6,19 +6,20 @@ use crate::engine::Wait;
 use crate::query::{Hit, Record};
 use crate::types::{Lsn, PointId};
 
-/// A write's answer. The LSN is a token for `fresh_as_of`.
+/// A write's answer. The LSN is a token for `fresh_as_of`; a write that is only queued has none yet.
 #[derive(Debug, Serialize)]
 pub struct UpdateResult {
-    operation_id: u64,
+    operation_id: Option<u64>,
     status: &'static str,
-    lsn: u64,
+    lsn: Option<u64>,
 }
 
 impl UpdateResult {
     /// The answer to a write that took this place in the log.
     pub fn new(lsn: Lsn, wait: Wait) -> Self {
         let status = if wait == Wait::Ack { "acknowledged" } else { "completed" };
-        Self { operation_id: lsn.0, status, lsn: lsn.0 }
+        let lsn = Some(lsn.0).filter(|lsn| *lsn > 0);
+        Self { operation_id: lsn, status, lsn }
     }
 }
 
@@ -108,8 +109,12 @@ mod tests {
             json!({"points": [], "next_page_offset": "6f1c1f5e-0b1d-4a43-9f57-6f0f3d0b8a11"})
         );
         assert_eq!(
-            serde_json::to_value(UpdateResult::new(Lsn(9), Wait::Ack)).unwrap(),
-            json!({"operation_id": 9, "status": "acknowledged", "lsn": 9})
+            serde_json::to_value(UpdateResult::new(Lsn(0), Wait::Ack)).unwrap(),
+            json!({"operation_id": null, "status": "acknowledged", "lsn": null})
+        );
+        assert_eq!(
+            serde_json::to_value(UpdateResult::new(Lsn(9), Wait::Durable)).unwrap(),
+            json!({"operation_id": 9, "status": "completed", "lsn": 9})
         );
     }
 }

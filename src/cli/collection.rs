@@ -1,0 +1,195 @@
+//! `proximadb collection …`
+use clap::ValueEnum;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::Ended;
+use super::client::{Client, ClientArgs, ClientError, finish, print_json};
+use super::table::Table;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum CollectionCommand {
+    /// All collections of a server.
+    List {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Create a collection.
+    Create(CreateArgs),
+    /// What a collection is and holds.
+    Describe {
+        /// The collection.
+        name: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Delete a collection with all its data.
+    Delete {
+        /// The collection.
+        name: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct CreateArgs {
+    /// Letters, digits, '_', '-', '.'.
+    name: String,
+    /// Components of each vector.
+    #[arg(long)]
+    dim: u32,
+    /// How vectors are compared.
+    #[arg(long, value_enum, default_value_t = DistanceArg::Cosine)]
+    distance: DistanceArg,
+    /// Half of a graph node's links [default: 16].
+    #[arg(long)]
+    m: Option<u32>,
+    /// Candidates looked at while a graph is built [default: 100].
+    #[arg(long)]
+    ef_construct: Option<u32>,
+    /// Segments with fewer rows are scanned [default: 10000].
+    #[arg(long)]
+    full_scan_threshold: Option<u32>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DistanceArg {
+    Cosine,
+    Dot,
+    #[value(alias = "euclid")]
+    L2,
+}
+
+impl DistanceArg {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cosine => "Cosine",
+            Self::Dot => "Dot",
+            Self::L2 => "Euclid",
+        }
+    }
+}
+
+/// Does it.
+pub async fn run(command: CollectionCommand) -> Ended {
+    match command {
+        CollectionCommand::List { client } => finish(list(&client).await, client.json),
+        CollectionCommand::Create(args) => finish(create(&args).await, args.client.json),
+        CollectionCommand::Describe { name, client } => finish(describe(&name, &client).await, client.json),
+        CollectionCommand::Delete { name, client } => finish(delete(&name, &client).await, client.json),
+    }
+}
+
+async fn list(args: &ClientArgs) -> Result<(), ClientError> {
+    let client = Client::new(args)?;
+    let all = client.call(Method::GET, &["collections"], &[], None).await?;
+    let mut found = Vec::new();
+    for name in all["collections"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()) {
+        match client.call(Method::GET, &["collections", name], &[], None).await {
+            Ok(mut facts) => {
+                facts["name"] = name.into();
+                found.push(facts);
+            }
+            // Deleted since it was listed.
+            Err(ClientError::Refused { code, .. }) if code == "collection_not_found" => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if args.json {
+        print_json(&json!(found));
+    } else if found.is_empty() {
+        println!("no collections");
+    } else {
+        let mut table =
+            Table::new(&["COLLECTION", "DIM", "DISTANCE", "POINTS", "INDEXED", "SEGMENTS", "STATUS"]);
+        for facts in &found {
+            let vectors = &facts["config"]["params"]["vectors"];
+            let cells = [
+                &facts["name"],
+                &vectors["size"],
+                &vectors["distance"],
+                &facts["points_count"],
+                &facts["indexed_vectors_count"],
+                &facts["segments_count"],
+                &facts["status"],
+            ];
+            table.row(cells.map(plain));
+        }
+        print!("{table}");
+    }
+    Ok(())
+}
+
+async fn create(args: &CreateArgs) -> Result<(), ClientError> {
+    let body = json!({
+        "vectors": {"size": args.dim, "distance": args.distance.name()},
+        "hnsw_config": {
+            "m": args.m,
+            "ef_construct": args.ef_construct,
+            "full_scan_threshold": args.full_scan_threshold,
+        },
+    });
+    let client = Client::new(&args.client)?;
+    client.call(Method::PUT, &["collections", &args.name], &[], Some(body.to_string())).await?;
+    if args.client.json {
+        print_json(&json!({"collection": args.name, "done": "created"}));
+    } else {
+        println!("created {}", args.name);
+    }
+    Ok(())
+}
+
+async fn describe(name: &str, args: &ClientArgs) -> Result<(), ClientError> {
+    let client = Client::new(args)?;
+    let mut facts = client.call(Method::GET, &["collections", name], &[], None).await?;
+    facts["freshness"] = client.call(Method::GET, &["collections", name, "freshness"], &[], None).await?;
+    facts["name"] = name.into();
+    if args.json {
+        print_json(&facts);
+        return Ok(());
+    }
+    let (vectors, graph) = (&facts["config"]["params"]["vectors"], &facts["config"]["hnsw_config"]);
+    let mebibytes =
+        |bytes: &Value| format!("{:.1} MiB", bytes.as_f64().unwrap_or_default() / f64::from(1 << 20));
+    println!("collection   {name}");
+    println!("vectors      {} × {}", plain(&vectors["size"]), plain(&vectors["distance"]));
+    println!("graph        m {}, ef_construct {}", graph["m"], graph["ef_construct"]);
+    println!("status       {}", plain(&facts["status"]));
+    println!("points       {} ({} in a graph)", facts["points_count"], facts["indexed_vectors_count"]);
+    println!("segments     {}", facts["segments_count"]);
+    println!("memory       {}", mebibytes(&facts["memory_bytes"]));
+    println!("disk         {}", mebibytes(&facts["disk_bytes"]));
+    println!(
+        "log          durable {}, applied {}, flushed {}",
+        facts["durable_lsn"], facts["applied_lsn"], facts["flushed_lsn"]
+    );
+    println!("quarantine   {}", facts["quarantined"]);
+    println!("created      {}", plain(&facts["created_at"]));
+    for (source, partitions) in facts["freshness"]["positions"].as_object().into_iter().flatten() {
+        for (partition, at) in partitions.as_object().into_iter().flatten() {
+            println!("position     {source}  {partition}  {}", plain(&at["position"]));
+        }
+    }
+    Ok(())
+}
+
+async fn delete(name: &str, args: &ClientArgs) -> Result<(), ClientError> {
+    let client = Client::new(args)?;
+    let deleted = client.call(Method::DELETE, &["collections", name], &[], None).await? == true;
+    if args.json {
+        print_json(&json!({"collection": name, "done": if deleted { "deleted" } else { "nothing" }}));
+    } else if deleted {
+        println!("deleted {name}");
+    } else {
+        println!("there was no {name}");
+    }
+    Ok(())
+}
+
+/// A value without quotes.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
+}
