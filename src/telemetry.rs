@@ -1,4 +1,5 @@
 //! Logs on stderr, metrics for `/metrics`.
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
@@ -12,7 +13,8 @@ const SECONDS: [f64; 16] =
 /// Starts logging. `RUST_LOG` chooses what is told; `PROXIMADB_LOG_FORMAT=json` how.
 pub fn init_logs() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let started = match std::env::var("PROXIMADB_LOG_FORMAT").as_deref() {
         Ok("json") => logs.json().try_init(),
         _ => logs.with_target(false).try_init(),

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use crate::catalog::{CatalogError, CatalogStore, DesiredState, PipelineRecord};
 use crate::config::pipeline::{PipelineSpec, SecretError, SourceSpec};
 use crate::decode::{
-    self, Decoded, NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaSource, SchemaText, Target,
+    self, DryRun, DryRunError, NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaSource, SchemaText, Target,
 };
 use crate::engine::{Engine, EngineError, NewCollection};
 use crate::ingest::{Ingest, Parts, PartsError};
 use crate::shard::Shard;
 use crate::source::file::FileSource;
 use crate::source::{PositionLookup, Source, SourceError};
-use crate::types::{Distance, ErrorKind, PartitionPosition, RawBatch};
+use crate::types::{Distance, ErrorKind, PartitionPosition};
 
 /// Why a pipeline cannot be added.
 #[derive(Debug, thiserror::Error)]
@@ -208,7 +208,7 @@ fn open_source(
 /// Decodes the first records of a pipeline's source; nothing is written, kept or committed anywhere.
 ///
 /// For threads that may block, inside a tokio runtime.
-pub fn dry_run(spec: &PipelineSpec, records: usize) -> Result<Vec<Decoded>, PipelineError> {
+pub fn dry_run(spec: &PipelineSpec, records: usize) -> Result<DryRun, PipelineError> {
     let unusable = |error: &dyn std::error::Error| SourceError::Fatal {
         problem: in_full(error),
         remedy: "change the pipeline".to_string(),
@@ -218,11 +218,28 @@ pub fn dry_run(spec: &PipelineSpec, records: usize) -> Result<Vec<Decoded>, Pipe
     let runtime = tokio::runtime::Handle::current();
     let schemas = schema_source(spec, runtime, None).map_err(|error| unusable(&error))?;
     let mut decoder = decode::build(spec, target, schemas).map_err(|error| unusable(&error))?;
-    let mut decoded = Vec::new();
-    for batch in peek(spec, records)? {
-        decoded.push(decoder.decode(&batch).map_err(|error| unusable(&error))?);
+    let mut source = first_records(spec, records)?;
+    decode::dry_run(&mut *source, &mut *decoder, records, DRY_RUN_WAIT).map_err(|error| match error {
+        DryRunError::Source(error) => PipelineError::Source(error),
+        error => PipelineError::Source(unusable(&error)),
+    })
+}
+
+/// How long a dry run waits for records.
+const DRY_RUN_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[cfg(not(feature = "kafka"))]
+fn first_records(spec: &PipelineSpec, _records: usize) -> Result<Box<dyn Source>, PipelineError> {
+    open_source(spec, Arc::new(NoPositions))
+}
+
+/// A consumer group would be disturbed by a member that only looks, so Kafka is read without one.
+#[cfg(feature = "kafka")]
+fn first_records(spec: &PipelineSpec, records: usize) -> Result<Box<dyn Source>, PipelineError> {
+    match &spec.source {
+        SourceSpec::Kafka(_) => Ok(Box::new(kafka::Peeked::read(spec, records)?)),
+        SourceSpec::File(_) | SourceSpec::Push(_) => open_source(spec, Arc::new(NoPositions)),
     }
-    Ok(decoded)
 }
 
 /// The registry that a pipeline names, or one that knows nothing.
@@ -235,27 +252,6 @@ fn schema_source(
         Some(registry) => Ok(Arc::new(RegistryClient::new(registry, runtime, cache)?)),
         None => Ok(Arc::new(NoSchemas)),
     }
-}
-
-/// The first records of a pipeline's source, as they come.
-fn peek(spec: &PipelineSpec, records: usize) -> Result<Vec<RawBatch>, PipelineError> {
-    #[cfg(feature = "kafka")]
-    if let SourceSpec::Kafka(_) = &spec.source {
-        return Ok(crate::source::kafka::KafkaSource::peek(kafka::options(spec)?, records)?);
-    }
-    let mut source = open_source(spec, Arc::new(NoPositions))?;
-    let mut batches = Vec::new();
-    let mut count = 0;
-    while count < records {
-        match source.next_batch(std::time::Duration::from_millis(200))? {
-            crate::source::Polled::Batch(batch) => {
-                count += batch.len();
-                batches.push(batch);
-            }
-            crate::source::Polled::Idle | crate::source::Polled::Finished => break,
-        }
-    }
-    Ok(batches)
 }
 
 struct NoPositions;
@@ -321,14 +317,15 @@ use kafka::dead_letters;
 
 #[cfg(feature = "kafka")]
 mod kafka {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, VecDeque};
     use std::time::Duration;
 
     use super::{PartsError, PipelineSpec, SourceError, SourceSpec, in_full, secret_missing};
     use crate::config::pipeline::{KafkaAssignment, KafkaStart};
     use crate::ingest::DeadLetters;
-    use crate::source::kafka::{Assignment, DeadLetter, DeadLetterTopic, KafkaOptions, Start};
-    use crate::types::{RawBatch, RawRows, Reject};
+    use crate::source::kafka::{Assignment, DeadLetter, DeadLetterTopic, KafkaOptions, KafkaSource, Start};
+    use crate::source::{PartitionLag, Polled, Source};
+    use crate::types::{Position, RawBatch, RawRows, Reject};
 
     /// How long rejected records may take to reach their topic before the batch is tried again.
     const DEAD_LETTER_WAIT: Duration = Duration::from_secs(30);
@@ -378,6 +375,35 @@ mod kafka {
         let client = kafka.client_settings().map_err(|error| fatal(&error))?;
         let topic = DeadLetterTopic::open(&kafka.brokers, &letters.topic, &client).map_err(|error| fatal(&error))?;
         Ok(Some(Box::new(Letters { topic, pipeline: spec.pipeline.clone() })))
+    }
+
+    /// The first records of the topics, read once.
+    pub struct Peeked(VecDeque<RawBatch>);
+
+    impl Peeked {
+        pub fn read(spec: &PipelineSpec, records: usize) -> Result<Self, SourceError> {
+            Ok(Self(KafkaSource::peek(options(spec)?, records)?.into()))
+        }
+    }
+
+    impl Source for Peeked {
+        fn next_batch(&mut self, _max_wait: Duration) -> Result<Polled, SourceError> {
+            Ok(self.0.pop_front().map_or(Polled::Finished, Polled::Batch))
+        }
+
+        fn hold(&mut self, _held_for: Duration) -> Result<(), SourceError> {
+            Ok(())
+        }
+
+        fn durable(&mut self, _partition: &str, _upto: Position) {}
+
+        fn rewind(&mut self, _partition: &str) -> Result<(), SourceError> {
+            Ok(())
+        }
+
+        fn lag(&self) -> Vec<PartitionLag> {
+            Vec::new()
+        }
     }
 
     struct Letters {

@@ -9,8 +9,7 @@ use super::{Ended, complain};
 use crate::assemble::{PipelineError, dry_run};
 use crate::config::ServerConfig;
 use crate::config::pipeline::{PipelineSpec, load};
-use crate::decode::Decoded;
-use crate::types::OpKind;
+use crate::decode::DryRun;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum PipelineCommand {
@@ -89,7 +88,7 @@ fn validate(file: &Path, records: Option<usize>, json: bool) -> Ended {
         None if json => println!("{}", json!({"pipeline": spec.pipeline, "valid": true})),
         None => println!("{}: pipeline {} is valid", file.display(), spec.pipeline),
         Some(records) => match dry_run(&spec, records) {
-            Ok(decoded) => show(&spec, &decoded, json),
+            Ok(run) => show(&spec, &run, json),
             Err(error @ PipelineError::Source(_)) => return complain(&error),
             Err(error) => {
                 complain(&error);
@@ -101,42 +100,25 @@ fn validate(file: &Path, records: Option<usize>, json: bool) -> Ended {
 }
 
 /// What would be written, a line each.
-fn show(spec: &PipelineSpec, decoded: &[Decoded], as_json: bool) {
-    let (mut operations, mut rejects) = (Vec::new(), Vec::new());
-    for one in decoded {
-        let mut vectors = one.batch.vectors.chunks_exact((one.batch.dim as usize).max(1));
-        for op in &one.batch.ops {
-            operations.push(match &op.kind {
-                OpKind::Delete => json!({"delete": op.id}),
-                OpKind::Upsert { payload, event_time_ms } => {
-                    let payload: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
-                    let vector = vectors.next().unwrap_or_default();
-                    let head: Vec<f32> = vector.iter().take(4).copied().collect();
-                    json!({"upsert": op.id, "vector_starts": head, "dim": vector.len(),
-                           "event_time_ms": event_time_ms, "payload": payload})
-                }
-            });
-        }
-        rejects.extend(&one.rejects);
-    }
-    let skipped: u64 = decoded.iter().map(|one| one.skipped).sum();
+fn show(spec: &PipelineSpec, run: &DryRun, as_json: bool) {
     if as_json {
-        println!(
-            "{}",
-            json!({"pipeline": spec.pipeline, "valid": true, "operations": operations, "rejects": rejects,
-                   "skipped": skipped})
-        );
+        println!("{}", json!({"pipeline": spec.pipeline, "valid": true, "dry_run": run}));
         return;
     }
-    operations.iter().for_each(|operation| println!("{operation}"));
-    for reject in &rejects {
+    for row in &run.rows {
+        match serde_json::to_string(row) {
+            Ok(line) => println!("{line}"),
+            Err(error) => println!("{}: {error}", row.id),
+        }
+    }
+    for reject in &run.rejects {
         println!("reject {} at {} of {}: {}", reject.code, reject.position, reject.partition, reject.reason);
     }
     println!(
         "{}: {} operations, {} rejects, {} skipped; nothing was written",
         spec.pipeline,
-        operations.len(),
-        rejects.len(),
-        skipped
+        run.rows.len(),
+        run.rejects.len(),
+        run.skipped
     );
 }

@@ -38,14 +38,17 @@ impl Framed {
     /// The schema, or why it cannot be used. Trouble that may pass is not kept.
     fn schema(&self, id: u32) -> Result<Result<AvroSchema, String>, Trouble> {
         match self.schemas.schema(id) {
-            Ok(text) => Ok(AvroSchema::parse(&text.schema, &text.references).map_err(|error| error.to_string())),
+            Ok(text) => {
+                Ok(AvroSchema::parse(&text.schema, &text.references).map_err(|error| error.to_string()))
+            }
             Err(SchemaFailure::Unusable { reason }) => Ok(Err(reason)),
             Err(SchemaFailure::Unavailable { registry, reason }) => {
                 Err(DecodeError::SchemaUnavailable { schema_id: id, registry, reason }.into())
             }
             Err(SchemaFailure::Unknown { registry }) => match self.on_unknown {
                 OnUnknownSchema::Retry => {
-                    let reason = "it does not know this id, and errors.schema_unknown says to wait".to_string();
+                    let reason =
+                        "it does not know this id, and errors.schema_unknown says to wait".to_string();
                     Err(DecodeError::SchemaUnavailable { schema_id: id, registry, reason }.into())
                 }
                 OnUnknownSchema::Quarantine => {
@@ -81,7 +84,8 @@ impl RecordFormat for Framed {
         }
     }
 
-    /// A key that is framed is decoded by its schema: its own value, or its field at `map.id`. Any other is UTF-8 text.
+    /// A key that is framed is decoded by its schema: its own value, or its field at `map.id`. Any other is
+    /// UTF-8 text.
     fn key(&mut self, key: &[u8], mapping: &Mapping) -> Result<Scalar, Trouble> {
         if key.first() != Some(&0) || key.len() < FRAME_BYTES {
             return Ok(text_key(key)?);
@@ -95,7 +99,9 @@ impl RecordFormat for Framed {
             self.keys.insert(id, schema);
         }
         match self.keys.get(&id) {
-            Some(Ok(schema)) => key_value(schema, body, mapping).map_err(|fault| with_schema(fault, id).into()),
+            Some(Ok(schema)) => {
+                key_value(schema, body, mapping).map_err(|fault| with_schema(fault, id).into())
+            }
             Some(Err(reason)) => Err(Fault::decode(format!("the key's schema {id}: {reason}")).into()),
             None => Err(Fault::decode(format!("the key's schema {id} is missing")).into()),
         }
@@ -112,12 +118,15 @@ fn unframe(value: &[u8]) -> Result<(u32, &[u8]), Fault> {
         [0, a, b, c, d, body @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), body)),
         [0, ..] => Err(bad(format!("the record has {} bytes; a frame alone has {FRAME_BYTES}", value.len()))),
         [] => Err(bad("the record is empty; a frame was expected".to_string())),
-        [b'{', ..] => Err(bad("the record begins with '{': it looks like JSON, not like framed Avro".to_string())),
+        [b'{', ..] => {
+            Err(bad("the record begins with '{': it looks like JSON, not like framed Avro".to_string()))
+        }
         [first, ..] => Err(bad(format!("the record begins with byte {first:#04x}, not with a frame's zero"))),
     }
 }
 
-/// The id in an Avro key: the value itself, or the field that has the name of the id's field, or a record's only field.
+/// The id in an Avro key: the value itself, or the field that has the name of the id's field, or a record's
+/// only field.
 fn key_value(schema: &AvroSchema, body: &[u8], mapping: &Mapping) -> Result<Scalar, Fault> {
     let mut cursor = Cursor::new(body);
     let node = schema.resolve(schema.root(), &mut cursor)?;

@@ -1,4 +1,5 @@
-//! Avro container files, block by block: header, then blocks of records that are cut apart by walking their schema.
+//! Avro container files, block by block: header, then blocks of records that are cut apart by walking their
+//! schema.
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -84,13 +85,16 @@ impl Blocks {
         let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes as u64 + 16 <= left);
         match (u64::try_from(records), bytes) {
             (Ok(records), Some(bytes)) => Ok(Some(BlockHead { records, bytes })),
-            _ => Err(self.damaged(format!("a block claims {records} records in more bytes than the {left} that follow"))),
+            _ => Err(self.damaged(format!(
+                "a block claims {records} records in more bytes than the {left} that follow"
+            ))),
         }
     }
 
     /// Steps over the block whose head was read.
     pub fn skip(&mut self, head: BlockHead) -> Result<(), ContainerError> {
-        let bytes = i64::try_from(head.bytes).map_err(|_| self.damaged("a block is too large".to_string()))?;
+        let bytes =
+            i64::try_from(head.bytes).map_err(|_| self.damaged("a block is too large".to_string()))?;
         self.file.seek_relative(bytes).map_err(|source| self.io(source))?;
         self.at += head.bytes as u64;
         self.sync()
@@ -103,7 +107,8 @@ impl Blocks {
         self.file.read_exact(&mut block).map_err(|source| self.io(source))?;
         self.at += head.bytes as u64;
         self.sync()?;
-        let damaged = |problem: String| ContainerError::Damaged { path: self.path.clone(), at: start, problem };
+        let damaged =
+            |problem: String| ContainerError::Damaged { path: self.path.clone(), at: start, problem };
         self.header.codec.decompress(&mut block).map_err(|error| damaged(error.to_string()))?;
         let block = bytes::Bytes::from(block);
         let mut cursor = Cursor::new(&block);
@@ -191,7 +196,11 @@ fn parse_header(path: &Path, bytes: &[u8]) -> Result<(Header, usize), ContainerE
         "deflate" => Codec::Deflate(DeflateSettings::default()),
         "snappy" => Codec::Snappy,
         "zstandard" => Codec::Zstandard(ZstandardSettings::default()),
-        other => return Err(wrong(format!("its codec {other:?} is not read; use null, deflate, snappy or zstandard"))),
+        other => {
+            return Err(wrong(format!(
+                "its codec {other:?} is not read; use null, deflate, snappy or zstandard"
+            )));
+        }
     };
     Ok((Header { schema, codec, sync }, 4 + cursor.position()))
 }

@@ -1,7 +1,8 @@
 //! Reading Avro's binary encoding: every length is checked against the bytes that are left.
 use super::validate::Fault;
 
-/// Most items without bytes of their own (nulls, empty records) in one block: their count is bounded by nothing else.
+/// Most items without bytes of their own (nulls, empty records) in one block: their count is bounded by
+/// nothing else.
 const EMPTY_ITEMS_MAX: u64 = 1 << 16;
 
 /// A place in one record's bytes.
@@ -46,7 +47,8 @@ impl<'a> Cursor<'a> {
     }
 
     pub fn take(&mut self, count: usize, what: &str) -> Result<&'a [u8], Fault> {
-        let taken = self.bytes.get(self.at..).and_then(|left| left.get(..count)).ok_or_else(|| self.short(what))?;
+        let taken =
+            self.bytes.get(self.at..).and_then(|left| left.get(..count)).ok_or_else(|| self.short(what))?;
         self.at += count;
         Ok(taken)
     }
@@ -137,7 +139,11 @@ impl<'a> Cursor<'a> {
             0 => count <= EMPTY_ITEMS_MAX,
             bytes => count <= room / bytes,
         };
-        if fits { Ok(Block { count, bytes }) } else { Err(self.wrong(&format!("a block claims {count} items"))) }
+        if fits {
+            Ok(Block { count, bytes })
+        } else {
+            Err(self.wrong(&format!("a block claims {count} items, more than its bytes hold")))
+        }
     }
 
     /// Checks that a block's items took the bytes that the writer said.
@@ -154,7 +160,10 @@ impl<'a> Cursor<'a> {
     pub fn end(&self) -> Result<(), Fault> {
         match self.left() {
             0 => Ok(()),
-            left => Err(self.wrong(&format!("{left} bytes follow the record; it was written with another schema"))),
+            left => {
+                Err(self
+                    .wrong(&format!("{left} bytes follow the record; it was written with another schema")))
+            }
         }
     }
 }

@@ -5,9 +5,9 @@
 //!                  ├─▶ steps in the order of the fields: skip · emit as JSON · capture · vector · walk into
 //!   mapping ───────┘
 //! ```
-//! I1 a record is read front to back once. I2 it must take exactly its bytes: a record that ends early or goes on is refused,
-//! so a torn message never becomes a point. I3 nothing is allocated that the record's own bytes don't pay for. I4 floats are
-//! copied by the block.
+//! I1 a record is read front to back once. I2 it must take exactly its bytes: a record that ends early or
+//! goes on is refused, so a torn message never becomes a point. I3 nothing is allocated that the record's own
+//! bytes don't pay for. I4 floats are copied by the block.
 use super::avro_cursor::{Block, Cursor};
 use super::avro_schema::{AvroSchema, Node, NodeId};
 use super::avro_text::{decimal, emit};
@@ -50,13 +50,15 @@ enum Action {
 }
 
 impl Plan {
-    /// Compiles a plan; paths that the schema lacks are no error: a record then misses its id or vector, and says so.
+    /// Compiles a plan; paths that the schema lacks are no error: a record then misses its id or vector, and
+    /// says so.
     pub fn compile(schema: AvroSchema, mapping: &Mapping) -> Result<Self, String> {
-        let root = walk(&schema, schema.root(), &mapping.roles, &|name| match mapping.payload.select(name) {
-            Selection::Drop => None,
-            Selection::Keep => Some(name_prefix(name)),
-            Selection::Rename(prefix) => Some(prefix.to_vec()),
-        })?;
+        let root =
+            walk(&schema, schema.root(), &mapping.roles, &|name| match mapping.payload.select(name) {
+                Selection::Drop => None,
+                Selection::Keep => Some(name_prefix(name)),
+                Selection::Rename(prefix) => Some(prefix.to_vec()),
+            })?;
         if root.records.is_empty() {
             return Err("the Avro schema is not a record".to_string());
         }
@@ -167,7 +169,10 @@ fn walk(schema: &AvroSchema, node: NodeId, roles: &Roles, naming: Naming<'_>) ->
             }
             Node::Map(_) => {
                 let inside: Vec<_> = roles.below.keys().map(String::as_str).collect();
-                return Err(format!("a path of the pipeline's map leads into an Avro map, to {}; only records have fields", inside.join(", ")));
+                return Err(format!(
+                    "a path of the pipeline's map leads into an Avro map, to {}; only records have fields",
+                    inside.join(", ")
+                ));
             }
             _ => {}
         }
@@ -175,7 +180,13 @@ fn walk(schema: &AvroSchema, node: NodeId, roles: &Roles, naming: Naming<'_>) ->
     Ok(Walk { records })
 }
 
-fn step(schema: &AvroSchema, name: &str, node: NodeId, roles: &Roles, naming: Naming<'_>) -> Result<Step, String> {
+fn step(
+    schema: &AvroSchema,
+    name: &str,
+    node: NodeId,
+    roles: &Roles,
+    naming: Naming<'_>,
+) -> Result<Step, String> {
     let Some(roles) = roles.below.get(name) else {
         return Ok(Step { node, name: naming(name), action: Action::Plain });
     };
@@ -208,7 +219,9 @@ pub(super) fn scalar(schema: &AvroSchema, id: NodeId, cursor: &mut Cursor<'_>) -
         Node::Bytes => text(cursor.bytes("bytes")?),
         Node::Fixed(size) => text(cursor.take(*size, "a fixed")?),
         Node::Uuid => Scalar::Text(uuid::Uuid::from_bytes(cursor.array("a uuid")?).to_string()),
-        Node::Enum(symbols) => Scalar::Text(symbols[cursor.index(symbols.len(), "an enum's symbol")?].clone()),
+        Node::Enum(symbols) => {
+            Scalar::Text(symbols[cursor.index(symbols.len(), "an enum's symbol")?].clone())
+        }
         Node::Date => Scalar::TimeMs(i64::from(cursor.int("a date")?) * 86_400_000),
         Node::Timestamp(unit) => match unit.to_ms(cursor.long("a timestamp")?) {
             Some(ms) => Scalar::TimeMs(ms),
@@ -234,7 +247,12 @@ pub(super) fn scalar(schema: &AvroSchema, id: NodeId, cursor: &mut Cursor<'_>) -
 }
 
 /// Appends the vector at the cursor; false where it is null.
-fn vector(schema: &AvroSchema, id: NodeId, cursor: &mut Cursor<'_>, out: &mut Vec<f32>) -> Result<bool, Fault> {
+fn vector(
+    schema: &AvroSchema,
+    id: NodeId,
+    cursor: &mut Cursor<'_>,
+    out: &mut Vec<f32>,
+) -> Result<bool, Fault> {
     let id = schema.resolve(id, cursor)?;
     match schema.node(id) {
         Node::Null => return Ok(false),

@@ -19,7 +19,7 @@ fn plan(schema: &str, map: &str) -> Plan {
 }
 
 fn encode(schema: &Schema, value: &Avro) -> Vec<u8> {
-    let writer = apache_avro::GenericDatumWriter::builder(schema).build().unwrap();
+    let writer = apache_avro::writer::datum::GenericDatumWriter::builder(schema).build().unwrap();
     writer.write_value_to_vec(value.clone()).unwrap()
 }
 
@@ -30,7 +30,8 @@ fn read(plan: &Plan, bytes: &[u8]) -> Result<Read, Fault> {
     let (mut row, mut vectors) = (Row::default(), Vec::new());
     plan.read(bytes, &mut row, &mut vectors)?;
     let text = [b"{", row.payload.as_slice(), b"}"].concat();
-    let payload = serde_json::from_slice(&text).unwrap_or_else(|error| unreachable!("{error}: {}", String::from_utf8_lossy(&text)));
+    let payload = serde_json::from_slice(&text)
+        .unwrap_or_else(|error| unreachable!("{error}: {}", String::from_utf8_lossy(&text)));
     assert_eq!(row.has_vector, !vectors.is_empty());
     Ok((row.id, vectors, payload))
 }
@@ -92,7 +93,8 @@ fn every_type_becomes_json_as_documented() {
 #[test]
 fn torn_records_and_records_with_more_behind_are_refused() {
     let bytes = encode(&Schema::parse_str(PRODUCT).unwrap(), &product());
-    for map in [PRODUCT_MAP, "id: $.maker.name, vector: {field: $.embedding, dim: 3}, payload: {include: []}"] {
+    for map in [PRODUCT_MAP, "id: $.maker.name, vector: {field: $.embedding, dim: 3}, payload: {include: []}"]
+    {
         let plan = plan(PRODUCT, map);
         for end in 0..bytes.len() {
             assert!(read(&plan, &bytes[..end]).is_err(), "cut to {end} of {}", bytes.len());
@@ -110,27 +112,39 @@ fn vectors_come_in_every_numeric_form() {
     let null_or = |value: Avro| Avro::Union(1, Box::new(value));
     for (kind, value) in [
         (r#"{"type":"array","items":"float"}"#, array(expected.map(Avro::Float).into())),
-        (r#"{"type":"array","items":"double"}"#, array(expected.map(|value| Avro::Double(value.into())).into())),
+        (
+            r#"{"type":"array","items":"double"}"#,
+            array(expected.map(|value| Avro::Double(value.into())).into()),
+        ),
         (r#"{"type":"array","items":"int"}"#, array(expected.map(|value| Avro::Int(value as i32)).into())),
         (r#"{"type":"array","items":"long"}"#, array(expected.map(|value| Avro::Long(value as i64)).into())),
-        (r#"{"type":"array","items":["null","float"]}"#, array(expected.map(|value| null_or(Avro::Float(value))).into())),
+        (
+            r#"{"type":"array","items":["null","float"]}"#,
+            array(expected.map(|value| null_or(Avro::Float(value))).into()),
+        ),
         (r#""bytes""#, Avro::Bytes(le.clone())),
         (r#"{"type":"fixed","name":"V","size":12}"#, Avro::Fixed(12, le.clone())),
         (r#"["null",{"type":"array","items":"float"}]"#, null_or(array(expected.map(Avro::Float).into()))),
         (r#"["null","bytes"]"#, null_or(Avro::Bytes(le.clone()))),
     ] {
-        let schema = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"v","type":{kind}}},{{"name":"k","type":"long"}}]}}"#);
+        let schema = format!(
+            r#"{{"type":"record","name":"R","fields":[{{"name":"v","type":{kind}}},{{"name":"k","type":"long"}}]}}"#
+        );
         let record = Avro::Record(vec![("v".into(), value), ("k".into(), Avro::Long(3))]);
         let bytes = encode(&Schema::parse_str(&schema).unwrap(), &record);
         let plan = plan(&schema, "id: $.k, vector: {field: $.v, dim: 3}");
-        assert_eq!(read(&plan, &bytes).unwrap(), (Some(Scalar::Int(3)), expected.to_vec(), json!({})), "{kind}");
+        assert_eq!(
+            read(&plan, &bytes).unwrap(),
+            (Some(Scalar::Int(3)), expected.to_vec(), json!({})),
+            "{kind}"
+        );
     }
 }
 
 /// A float array in blocks of these sizes, with or without byte counts.
 fn blocks(sizes: &[usize], with_bytes: bool) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut long = |value: i64, out: &mut Vec<u8>| {
+    let long = |value: i64, out: &mut Vec<u8>| {
         let mut raw = (value << 1 ^ value >> 63) as u64;
         while raw >= 0x80 {
             out.push(raw as u8 | 0x80);
@@ -181,13 +195,19 @@ fn size_bombs_are_refused_without_allocating() {
         r#""bytes""#,
     ] {
         let schema = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"x","type":{kind}}}]}}"#);
-        for map in ["id: $key, vector: {field: $.x, dim: 1}", "id: $key, vector: {field: $.v, dim: 1}", "id: $.x, vector: {field: $.v, dim: 1}"] {
+        for map in [
+            "id: $key, vector: {field: $.x, dim: 1}",
+            "id: $key, vector: {field: $.v, dim: 1}",
+            "id: $.x, vector: {field: $.v, dim: 1}",
+        ] {
             assert!(read(&plan(&schema, map), &bomb).is_err(), "{kind} {map}");
         }
     }
     // An enum's symbol is far longer than its bytes.
     let symbol = "x".repeat(100_000);
-    let schema = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"x","type":{{"type":"array","items":{{"type":"enum","name":"E","symbols":["{symbol}"]}}}}}}]}}"#);
+    let schema = format!(
+        r#"{{"type":"record","name":"R","fields":[{{"name":"x","type":{{"type":"array","items":{{"type":"enum","name":"E","symbols":["{symbol}"]}}}}}}]}}"#
+    );
     let bytes = [vec![0xd0, 0x0f], vec![0; 1001]].concat();
     let fault = read(&plan(&schema, "id: $key, vector: {field: $.v, dim: 1}"), &bytes).unwrap_err();
     assert_eq!(fault.code.as_str(), "payload_too_large");
@@ -195,11 +215,15 @@ fn size_bombs_are_refused_without_allocating() {
 
 #[test]
 fn paths_that_cannot_be_followed_are_errors_of_the_schema() {
-    let schema = r#"{"type":"record","name":"R","fields":[{"name":"m","type":{"type":"map","values":"string"}}]}"#;
+    let schema =
+        r#"{"type":"record","name":"R","fields":[{"name":"m","type":{"type":"map","values":"string"}}]}"#;
     let parsed = AvroSchema::parse(schema, &[]).unwrap();
     let error = Plan::compile(parsed, &mapping("id: $.m.id, vector: {field: $.v, dim: 1}")).unwrap_err();
     assert!(error.contains("leads into an Avro map"), "{error}");
-    let error = Plan::compile(AvroSchema::parse("\"long\"", &[]).unwrap(), &mapping("id: $key, vector: {field: $.v, dim: 1}"));
+    let error = Plan::compile(
+        AvroSchema::parse("\"long\"", &[]).unwrap(),
+        &mapping("id: $key, vector: {field: $.v, dim: 1}"),
+    );
     assert!(error.unwrap_err().contains("not a record"));
 }
 
@@ -214,9 +238,21 @@ struct Sample {
 fn sample() -> impl Strategy<Value = Sample> {
     let leaf = prop_oneof![
         Just(Sample { schema: "null".into(), avro: Avro::Null, json: Value::Null }),
-        any::<bool>().prop_map(|value| Sample { schema: "boolean".into(), avro: Avro::Boolean(value), json: value.into() }),
-        any::<i32>().prop_map(|value| Sample { schema: "int".into(), avro: Avro::Int(value), json: value.into() }),
-        any::<i64>().prop_map(|value| Sample { schema: "long".into(), avro: Avro::Long(value), json: value.into() }),
+        any::<bool>().prop_map(|value| Sample {
+            schema: "boolean".into(),
+            avro: Avro::Boolean(value),
+            json: value.into()
+        }),
+        any::<i32>().prop_map(|value| Sample {
+            schema: "int".into(),
+            avro: Avro::Int(value),
+            json: value.into()
+        }),
+        any::<i64>().prop_map(|value| Sample {
+            schema: "long".into(),
+            avro: Avro::Long(value),
+            json: value.into()
+        }),
         (-1000_i32..1000).prop_map(|value| {
             let value = value as f32 / 8.0;
             Sample { schema: "float".into(), avro: Avro::Float(value), json: value.into() }
@@ -225,7 +261,11 @@ fn sample() -> impl Strategy<Value = Sample> {
             let value = f64::from(value) / 8.0;
             Sample { schema: "double".into(), avro: Avro::Double(value), json: value.into() }
         }),
-        "\\PC{0,6}".prop_map(|value| Sample { schema: "string".into(), avro: Avro::String(value.clone()), json: value.into() }),
+        "\\PC{0,6}".prop_map(|value| Sample {
+            schema: "string".into(),
+            avro: Avro::String(value.clone()),
+            json: value.into()
+        }),
         prop::collection::vec(any::<u8>(), 0..9).prop_map(|value| {
             let json = crate::decode::base64::encode(&value).into();
             Sample { schema: "bytes".into(), avro: Avro::Bytes(value), json }
@@ -252,8 +292,13 @@ fn sample() -> impl Strategy<Value = Sample> {
                 if item.schema == "null" || item.schema.is_array() {
                     return item;
                 }
-                let (index, avro, json) = if is_null { (0, Avro::Null, Value::Null) } else { (1, item.avro, item.json) };
-                Sample { schema: json!(["null", item.schema]), avro: Avro::Union(index, Box::new(avro)), json }
+                let (index, avro, json) =
+                    if is_null { (0, Avro::Null, Value::Null) } else { (1, item.avro, item.json) };
+                Sample {
+                    schema: json!(["null", item.schema]),
+                    avro: Avro::Union(index, Box::new(avro)),
+                    json,
+                }
             }),
             prop::collection::vec(inner, 0..3).prop_map(record),
         ]
@@ -265,7 +310,8 @@ fn record(fields: Vec<Sample>) -> Sample {
     static NAMES: AtomicUsize = AtomicUsize::new(0);
     let name = format!("R{}", NAMES.fetch_add(1, Ordering::Relaxed));
     let named: Vec<_> = (0..).map(|index| format!("f{index}")).zip(fields).collect();
-    let schemas: Vec<_> = named.iter().map(|(name, field)| json!({"name": name, "type": field.schema})).collect();
+    let schemas: Vec<_> =
+        named.iter().map(|(name, field)| json!({"name": name, "type": field.schema})).collect();
     Sample {
         schema: json!({"type": "record", "name": name, "fields": schemas}),
         avro: Avro::Record(named.iter().map(|(name, field)| (name.clone(), field.avro.clone())).collect()),
@@ -273,7 +319,8 @@ fn record(fields: Vec<Sample>) -> Sample {
     }
 }
 
-/// Replaces names so that a record type that stands twice in a schema is defined once: by giving each its own name.
+/// Replaces names so that a record type that stands twice in a schema is defined once: by giving each its own
+/// name.
 fn distinct(schema: &mut Value, count: &mut usize) {
     match schema {
         Value::Object(object) => {

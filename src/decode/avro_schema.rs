@@ -9,7 +9,8 @@ use crate::config::pipeline::TimeUnit;
 
 /// Deepest nesting: the readers recurse.
 const DEPTH_MAX: u32 = 64;
-/// Most values in a record whose arrays are empty: named types that are used again and again can multiply without bytes to bound them.
+/// Most values in a record whose arrays are empty: named types that are used again and again can multiply
+/// without bytes to bound them.
 const WEIGHT_MAX: u64 = 100_000;
 
 /// A node's place in [`AvroSchema::node`].
@@ -32,7 +33,10 @@ pub(crate) enum Node {
     /// An `int` or `long` since the Unix epoch.
     Timestamp(TimeUnit),
     /// Unscaled two's complement, big-endian; in `fixed` bytes where given.
-    Decimal { scale: u32, fixed: Option<usize> },
+    Decimal {
+        scale: u32,
+        fixed: Option<usize>,
+    },
     Fixed(usize),
     /// 16 bytes.
     Uuid,
@@ -200,7 +204,8 @@ fn malformed(words: impl Into<String>) -> AvroSchemaError {
 
 impl Parser {
     fn text(&mut self, text: &str) -> Result<NodeId, AvroSchemaError> {
-        let json: Value = serde_json::from_str(text).map_err(|error| AvroSchemaError::Json(error.to_string()))?;
+        let json: Value =
+            serde_json::from_str(text).map_err(|error| AvroSchemaError::Json(error.to_string()))?;
         self.schema(&json, "")
     }
 
@@ -237,11 +242,13 @@ impl Parser {
                 weight: sum.weight.max(branch.weight),
                 depth: sum.depth.max(branch.depth + 1),
             }),
-            Node::Record(fields) => fields.iter().map(|field| of(&field.node)).fold(leaf(0), |sum, field| Cost {
-                bytes_min: sum.bytes_min.saturating_add(field.bytes_min),
-                weight: sum.weight.saturating_add(field.weight),
-                depth: sum.depth.max(field.depth + 1),
-            }),
+            Node::Record(fields) => {
+                fields.iter().map(|field| of(&field.node)).fold(leaf(0), |sum, field| Cost {
+                    bytes_min: sum.bytes_min.saturating_add(field.bytes_min),
+                    weight: sum.weight.saturating_add(field.weight),
+                    depth: sum.depth.max(field.depth + 1),
+                })
+            }
         }
     }
 
@@ -252,7 +259,8 @@ impl Parser {
                 if branches.is_empty() {
                     return Err(malformed("a union has no branch"));
                 }
-                let ids: Result<Vec<_>, _> = branches.iter().map(|branch| self.schema(branch, namespace)).collect();
+                let ids: Result<Vec<_>, _> =
+                    branches.iter().map(|branch| self.schema(branch, namespace)).collect();
                 let ids = ids?;
                 if ids.iter().any(|id| matches!(self.nodes.get(id.0), Some(Node::Union(_)))) {
                     return Err(malformed("a union holds a union"));
@@ -296,7 +304,8 @@ impl Parser {
             None => return Err(malformed("a type has no \"type\"")),
         };
         let logical = object.get("logicalType").and_then(Value::as_str).unwrap_or("");
-        let inner = |key: &str| object.get(key).ok_or_else(|| malformed(format!("a type {kind} has no \"{key}\"")));
+        let inner =
+            |key: &str| object.get(key).ok_or_else(|| malformed(format!("a type {kind} has no \"{key}\"")));
         match kind {
             "array" => {
                 let item = self.schema(inner("items")?, namespace)?;
@@ -312,14 +321,17 @@ impl Parser {
                 let mut parsed = Vec::with_capacity(fields.len());
                 for field in fields {
                     let name = field.get("name").and_then(Value::as_str);
-                    let name = name.ok_or_else(|| malformed(format!("a field of {full} has no name")))?.to_string();
-                    let kind = field.get("type").ok_or_else(|| malformed(format!("field {name} has no type")))?;
+                    let name =
+                        name.ok_or_else(|| malformed(format!("a field of {full} has no name")))?.to_string();
+                    let kind =
+                        field.get("type").ok_or_else(|| malformed(format!("field {name} has no type")))?;
                     parsed.push(Field { name, node: self.schema(kind, &namespace)? });
                 }
                 self.close(full, Node::Record(parsed))
             }
             "enum" => {
-                let symbols = inner("symbols")?.as_array().ok_or_else(|| malformed("\"symbols\" is no list"))?;
+                let symbols =
+                    inner("symbols")?.as_array().ok_or_else(|| malformed("\"symbols\" is no list"))?;
                 let symbols: Option<Vec<_>> =
                     symbols.iter().map(|symbol| symbol.as_str().map(str::to_string)).collect();
                 let symbols = symbols.ok_or_else(|| malformed("a symbol is no text"))?;
@@ -352,8 +364,15 @@ impl Parser {
     }
 
     /// Marks a named type as being parsed; its full name, and the namespace inside it.
-    fn open(&mut self, object: &Map<String, Value>, outer: &str) -> Result<(String, String), AvroSchemaError> {
-        let name = object.get("name").and_then(Value::as_str).ok_or_else(|| malformed("a named type has no name"))?;
+    fn open(
+        &mut self,
+        object: &Map<String, Value>,
+        outer: &str,
+    ) -> Result<(String, String), AvroSchemaError> {
+        let name = object
+            .get("name")
+            .and_then(Value::as_str)
+            .ok_or_else(|| malformed("a named type has no name"))?;
         let given = object.get("namespace").and_then(Value::as_str);
         let full = full_name(name, given.unwrap_or(outer));
         let namespace = full.rsplit_once('.').map_or("", |(namespace, _)| namespace).to_string();
@@ -417,7 +436,8 @@ mod tests {
         assert!(error("\"Nope\"").contains("unknown type \"Nope\""));
         assert!(error("{").contains("not JSON"));
         assert!(error("[[\"null\"]]").contains("union holds a union"));
-        let mut fields = vec![r#"{"name":"f0","type":{"type":"record","name":"R0","fields":[]}}"#.to_string()];
+        let mut fields =
+            vec![r#"{"name":"f0","type":{"type":"record","name":"R0","fields":[]}}"#.to_string()];
         for level in 1..40 {
             let below = format!("R{}", level - 1);
             fields.push(format!(

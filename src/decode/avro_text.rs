@@ -1,7 +1,8 @@
 //! Avro values as JSON text, straight from their bytes.
 //!
-//! What JSON lacks: bytes and fixed become base64, decimals text (`"12.30"`), dates text (`"2026-01-31"`), timestamps integer
-//! milliseconds, NaN and infinities null. Unions are their value, without the branch's name.
+//! What JSON lacks: bytes and fixed become base64, decimals text (`"12.30"`), dates text (`"2026-01-31"`),
+//! timestamps integer milliseconds, NaN and infinities null. Unions are their value, without the branch's
+//! name.
 use super::avro_cursor::Cursor;
 use super::avro_schema::{AvroSchema, Node, NodeId};
 use super::json_text::{write_base64, write_f32, write_f64, write_integer, write_string};
@@ -11,10 +12,17 @@ use super::validate::{Fault, FaultCode, PAYLOAD_BYTES_MAX};
 const DECIMAL_BYTES_MAX: usize = 256;
 
 /// Appends the value at the cursor.
-pub(super) fn emit(schema: &AvroSchema, id: NodeId, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+pub(super) fn emit(
+    schema: &AvroSchema,
+    id: NodeId,
+    cursor: &mut Cursor<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
     // A few bytes of input may stand for many of output (enums, empty records): bound it at every value.
     if out.len() > PAYLOAD_BYTES_MAX {
-        let reason = format!("the payload has more than {PAYLOAD_BYTES_MAX} bytes as JSON; leave fields out with map.payload");
+        let reason = format!(
+            "the payload has more than {PAYLOAD_BYTES_MAX} bytes as JSON; leave fields out with map.payload"
+        );
         return Err(Fault::new(FaultCode::PayloadTooLarge, reason));
     }
     match schema.node(id) {
@@ -102,7 +110,8 @@ fn blocks(
     Ok(())
 }
 
-/// Days since the Unix epoch as `YYYY-MM-DD`, in the Gregorian calendar, counted in eras of 400 years that begin in March.
+/// Days since the Unix epoch as `YYYY-MM-DD`, in the Gregorian calendar, counted in eras of 400 years that
+/// begin in March.
 pub(super) fn date(days: i32) -> String {
     let shifted = i64::from(days) + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -119,7 +128,10 @@ pub(super) fn date(days: i32) -> String {
 /// An unscaled two's-complement integer, big-endian, as decimal text.
 pub(super) fn decimal(bytes: &[u8], scale: u32) -> Result<String, Fault> {
     if bytes.len() > DECIMAL_BYTES_MAX {
-        return Err(Fault::decode(format!("a decimal has {} bytes; at most {DECIMAL_BYTES_MAX} are read", bytes.len())));
+        return Err(Fault::decode(format!(
+            "a decimal has {} bytes; at most {DECIMAL_BYTES_MAX} are read",
+            bytes.len()
+        )));
     }
     let is_negative = bytes.first().is_some_and(|byte| *byte >= 0x80);
     let mut magnitude = bytes.to_vec();
@@ -166,7 +178,9 @@ mod tests {
         assert_eq!(decimal(&i128::MIN.to_be_bytes(), 0).unwrap(), i128::MIN.to_string());
         assert_eq!(decimal(&[0xff; 40], 3).unwrap(), "-0.001");
         assert!(decimal(&[1; 257], 0).is_err());
-        for (days, text) in [(0, "1970-01-01"), (-1, "1969-12-31"), (11_016, "2000-02-29"), (20_484, "2026-01-31")] {
+        for (days, text) in
+            [(0, "1970-01-01"), (-1, "1969-12-31"), (11_016, "2000-02-29"), (20_484, "2026-01-31")]
+        {
             assert_eq!(date(days), text);
         }
     }

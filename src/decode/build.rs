@@ -74,10 +74,15 @@ pub fn build(
         (Some(Format::Columns), _) => return Ok(Box::new(ColumnDecoder::new(mapping, spec.errors.clone()))),
         (Some(Format::Json), _) => Box::new(Json::default()),
         (Some(Format::Avro), _) if is_file => Box::new(Container::default()),
-        (Some(Format::Avro), Framing::Confluent) => Box::new(Framed::new(schemas, spec.errors.schema_unknown)),
+        (Some(Format::Avro), Framing::Confluent) => {
+            Box::new(Framed::new(schemas, spec.errors.schema_unknown))
+        }
         (Some(Format::Avro), Framing::None) => {
             let path = spec.decode.as_ref().and_then(|decode| decode.schema.as_ref());
-            Box::new(Unframed::new(path.ok_or(BuildError::Unspecified { missing: "decode.schema" })?, &mapping)?)
+            Box::new(Unframed::new(
+                path.ok_or(BuildError::Unspecified { missing: "decode.schema" })?,
+                &mapping,
+            )?)
         }
     };
     Ok(Box::new(RecordDecoder::new(mapping, spec.errors.clone(), format)))

@@ -20,9 +20,14 @@ impl Circuit {
 
     /// Takes note of a batch's records, in order, and of the latest failure's reason.
     ///
-    /// Opens as soon as the failures among the last `window` records exceed `max_ratio × window`, so a topic shorter than the
-    /// window opens it as well when enough of it fails. A batch that opens it is not written: it is tried again after a fix.
-    pub fn observe(&mut self, outcomes: impl IntoIterator<Item = bool>, last_reason: &str) -> Result<(), DecodeError> {
+    /// Opens as soon as the failures among the last `window` records exceed `max_ratio × window`, so a topic
+    /// shorter than the window opens it as well when enough of it fails. A batch that opens it is not
+    /// written: it is tried again after a fix.
+    pub fn observe(
+        &mut self,
+        outcomes: impl IntoIterator<Item = bool>,
+        last_reason: &str,
+    ) -> Result<(), DecodeError> {
         let window = self.spec.window as usize;
         let limit = self.spec.max_ratio * f64::from(self.spec.window);
         let mut is_open = false;
@@ -54,7 +59,11 @@ mod tests {
     fn it_opens_past_the_ratio_and_forgets_what_left_the_window() {
         let mut circuit = Circuit::new(CircuitSpec { max_ratio: 0.2, window: 10 });
         assert!(circuit.observe([true, true, false], "x").is_ok());
-        assert!(circuit.observe([true], "the reason").is_err_and(|error| error.to_string().contains("the reason")));
+        assert!(
+            circuit
+                .observe([true], "the reason")
+                .is_err_and(|error| error.to_string().contains("the reason"))
+        );
         let mut circuit = Circuit::new(CircuitSpec { max_ratio: 0.2, window: 10 });
         assert!((0..100).all(|index| circuit.observe([index % 5 == 0], "x").is_ok()));
         let mut never = Circuit::new(CircuitSpec { max_ratio: 1.0, window: 3 });

@@ -1,7 +1,8 @@
 //! Columns of a Parquet file: vectors are copied by the block, the other columns become JSON text row by row.
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
@@ -51,7 +52,10 @@ impl ColumnDecoder {
 impl Decoder for ColumnDecoder {
     fn decode(&mut self, batch: &RawBatch) -> Result<Decoded, DecodeError> {
         let RawRows::Columns { rows, first } = &batch.rows else {
-            return Err(DecodeError::WrongRows { partition: batch.partition.to_string(), expected: "columns" });
+            return Err(DecodeError::WrongRows {
+                partition: batch.partition.to_string(),
+                expected: "columns",
+            });
         };
         let errors = self.errors.clone();
         let mut tally = Tally::new(&errors, batch, self.mapping.dim);
@@ -72,8 +76,7 @@ impl Decoder for ColumnDecoder {
                 Err(fault) => {
                     out.vectors.truncate(start);
                     let value = self.row_text();
-                    let failed =
-                        Failed { position, key: None, value: value.as_deref(), timestamp_ms: None };
+                    let failed = Failed { position, key: None, value: value.as_deref(), timestamp_ms: None };
                     tally.fail(failed, fault)?;
                 }
             }

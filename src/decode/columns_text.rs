@@ -1,12 +1,12 @@
 //! One cell of a column, as JSON text or as a scalar.
 //!
-//! What JSON lacks is written as for Avro: bytes become base64, decimals text, dates text (`"2026-01-31"`), timestamps integer
-//! milliseconds, NaN and infinities null. Types beyond that become their text.
+//! What JSON lacks is written as for Avro: bytes become base64, decimals text, dates text (`"2026-01-31"`),
+//! timestamps integer milliseconds, NaN and infinities null. Types beyond that become their text.
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Date64Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, StructArray};
 use arrow_schema::{DataType, TimeUnit as ArrowUnit};
@@ -41,7 +41,9 @@ pub(super) fn scalar(array: &dyn Array, index: usize) -> Scalar {
             Some(ms) => Scalar::TimeMs(ms),
             None => Scalar::Other("a time out of range"),
         },
-        DataType::Date32 => Scalar::TimeMs(i64::from(array.as_primitive::<Date32Type>().value(index)) * DAY_MS),
+        DataType::Date32 => {
+            Scalar::TimeMs(i64::from(array.as_primitive::<Date32Type>().value(index)) * DAY_MS)
+        }
         DataType::Date64 => Scalar::TimeMs(array.as_primitive::<Date64Type>().value(index)),
         DataType::Struct(_) => Scalar::Other("a struct"),
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => Scalar::Other("a list"),
@@ -92,8 +94,9 @@ pub(super) fn write_cell(
         DataType::FixedSizeList(..) => write_list(array.as_fixed_size_list().value(index).as_ref(), out)?,
         DataType::Map(..) => write_map(&array.as_map().value(index), out)?,
         other => {
-            let text = arrow_cast::display::array_value_to_string(array, index)
-                .map_err(|error| Fault::decode(format!("a value of type {other} cannot be written: {error}")))?;
+            let text = arrow_cast::display::array_value_to_string(array, index).map_err(|error| {
+                Fault::decode(format!("a value of type {other} cannot be written: {error}"))
+            })?;
             write_string(&text, out);
         }
     }
@@ -116,7 +119,12 @@ fn write_list(items: &dyn Array, out: &mut Vec<u8>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn write_struct(fields: &StructArray, index: usize, hidden: &[String], out: &mut Vec<u8>) -> Result<(), Fault> {
+fn write_struct(
+    fields: &StructArray,
+    index: usize,
+    hidden: &[String],
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
     out.push(b'{');
     let mut is_first = true;
     for (name, array) in fields.column_names().into_iter().zip(fields.columns()) {
@@ -137,7 +145,8 @@ fn write_struct(fields: &StructArray, index: usize, hidden: &[String], out: &mut
     Ok(())
 }
 
-/// A map's entries as an object, where its keys are text; else as a list of entries. Of equal keys the last one counts, as in JSON.
+/// A map's entries as an object, where its keys are text; else as a list of entries. Of equal keys the last
+/// one counts, as in JSON.
 fn write_map(entries: &StructArray, out: &mut Vec<u8>) -> Result<(), Fault> {
     let [keys, values] = entries.columns() else { return write_list(entries, out) };
     let names: Option<Vec<&str>> = (0..keys.len()).map(|index| text(keys.as_ref(), index)).collect();
@@ -187,8 +196,12 @@ fn timestamp_ms(array: &dyn Array, index: usize) -> Option<i64> {
     let DataType::Timestamp(unit, _) = array.data_type() else { return None };
     let (unit, value) = match unit {
         ArrowUnit::Second => (TimeUnit::S, array.as_primitive::<TimestampSecondType>().value(index)),
-        ArrowUnit::Millisecond => (TimeUnit::Ms, array.as_primitive::<TimestampMillisecondType>().value(index)),
-        ArrowUnit::Microsecond => (TimeUnit::Us, array.as_primitive::<TimestampMicrosecondType>().value(index)),
+        ArrowUnit::Millisecond => {
+            (TimeUnit::Ms, array.as_primitive::<TimestampMillisecondType>().value(index))
+        }
+        ArrowUnit::Microsecond => {
+            (TimeUnit::Us, array.as_primitive::<TimestampMicrosecondType>().value(index))
+        }
         ArrowUnit::Nanosecond => (TimeUnit::Ns, array.as_primitive::<TimestampNanosecondType>().value(index)),
     };
     unit.to_ms(value)

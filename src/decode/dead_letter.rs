@@ -5,7 +5,8 @@ use crate::types::{Position, Reject};
 
 /// Bytes of a key that are kept: enough for every id.
 const KEY_BYTES_MAX: usize = 1 << 10;
-/// Bytes of a value that are kept: enough to replay nearly every record, small enough that a thousand rejects fit an entry.
+/// Bytes of a value that are kept: enough to replay nearly every record, small enough that a thousand rejects
+/// fit an entry.
 const VALUE_BYTES_MAX: usize = 64 << 10;
 
 /// The reject of one record: key and value are cut, and the reason says so.

@@ -1,14 +1,13 @@
 //! What a pipeline would write, without writing it.
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{BuildError, DecodeError, Decoder, NoSchemas, Target, build};
-use crate::config::pipeline::{PipelineSpec, SourceSpec};
-use crate::source::file::FileSource;
-use crate::source::{Polled, PositionLookup, Source, SourceError};
-use crate::types::{Distance, OpKind, PartitionPosition, PointId, Position, RawBatch, RawRows, Reject};
+use super::{DecodeError, Decoder};
+
+
+use crate::source::{Polled, Source, SourceError};
+use crate::types::{OpKind, PointId, Position, RawBatch, RawRows, Reject};
 
 /// What would be written for the first records of a source.
 #[derive(Debug, Default, Serialize)]
@@ -45,18 +44,12 @@ pub struct DryRow {
 /// Why a dry run failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DryRunError {
-    /// The decoder cannot be made.
-    #[error(transparent)]
-    Build(#[from] BuildError),
     /// The source cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The batch cannot be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// Only files can be read without more than the specification.
-    #[error("this dry run reads files; the pipeline reads another source")]
-    NotAFile,
 }
 
 /// Components shown of a vector.
@@ -86,22 +79,6 @@ pub fn dry_run(
         }
     }
     Ok(run)
-}
-
-/// Decodes the first `count` records of a file pipeline.
-pub fn dry_run_file(spec: &PipelineSpec, count: usize) -> Result<DryRun, DryRunError> {
-    struct FromTheStart;
-    impl PositionLookup for FromTheStart {
-        fn position(&self, _: &str) -> Option<PartitionPosition> {
-            None
-        }
-    }
-    let SourceSpec::File(file) = &spec.source else { return Err(DryRunError::NotAFile) };
-    let mut source = FileSource::open(file, &spec.batch, Arc::new(FromTheStart))?;
-    let distance = spec.sink.create.as_ref().map_or(Distance::Dot, |create| create.distance);
-    let target = Target { dim: spec.map.vector.dim, distance };
-    let mut decoder = build(spec, target, Arc::new(NoSchemas))?;
-    dry_run(&mut source, decoder.as_mut(), count, Duration::from_secs(5))
 }
 
 fn cut(batch: &mut RawBatch, count: usize) {

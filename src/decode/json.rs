@@ -40,7 +40,8 @@ impl RecordFormat for Json {
         let text = std::str::from_utf8(value).map_err(|_| Fault::decode("the record is not UTF-8 text"))?;
         let mut json = serde_json::Deserializer::from_str(text);
         let mut fault = None;
-        let walk = Walk { mapping, roles: &mapping.roles, seen: &mut self.seen, row, vectors, fault: &mut fault };
+        let walk =
+            Walk { mapping, roles: &mapping.roles, seen: &mut self.seen, row, vectors, fault: &mut fault };
         let result = json.deserialize_map(walk).and_then(|()| json.end());
         match (fault, result) {
             (Some(fault), _) => Err(Trouble::Record(fault)),
@@ -49,8 +50,8 @@ impl RecordFormat for Json {
         }
     }
 
-    /// A key that is a JSON string gives its text, one that is an object gives the field at `map.id`, anything else is taken as
-    /// UTF-8 text.
+    /// A key that is a JSON string gives its text, one that is an object gives the field at `map.id`,
+    /// anything else is taken as UTF-8 text.
     fn key(&mut self, key: &[u8], mapping: &Mapping) -> Result<Scalar, Trouble> {
         if !matches!(key.first(), Some(b'"' | b'{')) {
             return Ok(text_key(key)?);
@@ -104,7 +105,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 None => {
                     self.row.begin_field(&name, selection);
                     let raw: &RawValue = map.next_value()?;
-                    if let Err(fault) = append_compact(raw.get(), &mut self.row.payload).and_then(|()| self.row.check_size())
+                    if let Err(fault) =
+                        append_compact(raw.get(), &mut self.row.payload).and_then(|()| self.row.check_size())
                     {
                         return Err(self.refuse(fault));
                     }
@@ -241,7 +243,8 @@ impl<'de> Visitor<'de> for Field<'_> {
                 if !is_first {
                     self.row.payload.push(b',');
                 }
-                append_compact(raw.get(), &mut self.row.payload).map_err(|fault| de::Error::custom(fault.reason))?;
+                append_compact(raw.get(), &mut self.row.payload)
+                    .map_err(|fault| de::Error::custom(fault.reason))?;
             }
             is_first = false;
         }
@@ -279,7 +282,8 @@ impl<'de> Visitor<'de> for Field<'_> {
                 }
                 None if keep => {
                     let raw: &RawValue = map.next_value()?;
-                    append_compact(raw.get(), &mut self.row.payload).map_err(|fault| de::Error::custom(fault.reason))?;
+                    append_compact(raw.get(), &mut self.row.payload)
+                        .map_err(|fault| de::Error::custom(fault.reason))?;
                 }
                 None => {
                     map.next_value::<IgnoredAny>()?;

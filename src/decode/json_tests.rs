@@ -4,8 +4,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::decode::NoSchemas;
 use crate::decode::test_support::{batch, decoder, failure, json_decoder, one, shown, spec, values};
-use crate::decode::{Decoder, NoSchemas};
 use crate::types::Distance;
 
 const MAP: &str = "id: $.id, vector: {field: $.v, dim: 2}";
@@ -17,8 +17,8 @@ fn fields_become_id_vector_time_and_payload() {
     let record = br#"{"id": "a", "v": [1, -2.5e0], "at": "1970-01-01T00:00:01Z", "html": "<p>", "ts": 3, "lang": "en", "updated": 0}"#;
     let expected = json!([10, "a", [1.0, -2.5], {"at": "1970-01-01T00:00:01Z", "updated": 3, "lang": "en", "origin": [1]}, 1000]);
     assert_eq!(one(decoder.as_mut(), record).unwrap(), expected);
-    let included = json_decoder("id: $.id, vector: {field: $.v, dim: 2}, payload: {include: [id, x]}", "");
-    let mut included = included;
+    let mut included =
+        json_decoder("id: $.id, vector: {field: $.v, dim: 2}, payload: {include: [id, x]}", "");
     let row = one(included.as_mut(), br#"{"id": 7, "v": [1, 2], "x": null, "y": 1}"#).unwrap();
     assert_eq!(row, json!([10, 7, [1.0, 2.0], {"id": 7, "x": null}, 1000]));
 }
@@ -31,7 +31,9 @@ fn nested_fields_are_found_and_the_vector_never_lands_in_the_payload() {
     let row = one(decoder.as_mut(), record).unwrap();
     let payload = json!({"doc": {"id": "a", "deep": {"w": [1.10]}, "at": 5}, "x": {"y": [1, {"z": null}]}});
     assert_eq!(row, json!([10, "a", [1.0, 2.0], payload, 5000]));
-    for record in [r#"{"doc": null}"#, r#"{"doc": [1, {"a": 2}]}"#, r#"{"doc": "x"}"#, r#"{"x": 1}"#, r#"{"doc": {}}"#] {
+    for record in
+        [r#"{"doc": null}"#, r#"{"doc": [1, {"a": 2}]}"#, r#"{"doc": "x"}"#, r#"{"x": 1}"#, r#"{"doc": {}}"#]
+    {
         assert!(one(decoder.as_mut(), record.as_bytes()).unwrap_err().starts_with("missing_id"), "{record}");
     }
 }
@@ -42,16 +44,25 @@ fn every_fault_has_its_code_and_says_what_was_wrong() {
     for (record, expected) in [
         (r#"{"v": [1, 2]}"#, "missing_id: the record has no id at $.id"),
         (r#"{"id": null, "v": [1, 2]}"#, "missing_id"),
-        (r#"{"id": -1, "v": [1, 2]}"#, "bad_id: $.id: id must be a string or an unsigned integer, not the number -1"),
+        (
+            r#"{"id": -1, "v": [1, 2]}"#,
+            "bad_id: $.id: id must be a string or an unsigned integer, not the number -1",
+        ),
         (r#"{"id": 1.5, "v": [1, 2]}"#, "bad_id"),
         (r#"{"id": "", "v": [1, 2]}"#, "bad_id"),
-        (r#"{"id": [1], "v": [1, 2]}"#, "bad_id: $.id: id must be a string or an unsigned integer, not an array"),
+        (
+            r#"{"id": [1], "v": [1, 2]}"#,
+            "bad_id: $.id: id must be a string or an unsigned integer, not an array",
+        ),
         (r#"{"id": 1}"#, "missing_vector: the record has no vector at $.v"),
         (r#"{"id": 1, "v": null}"#, "missing_vector"),
         (r#"{"id": 1, "v": [1]}"#, "dimension_mismatch: the vector has 1 components; the collection takes 2"),
         (r#"{"id": 1, "v": [1, 1e300]}"#, "not_finite: component 1 of the vector is inf"),
         (r#"{"id": 1, "v": [1, "x"]}"#, "decode: invalid type: string \"x\", expected f64"),
-        (r#"{"id": 1, "v": 3}"#, "decode: invalid type: integer `3`, expected a vector as an array of numbers"),
+        (
+            r#"{"id": 1, "v": 3}"#,
+            "decode: invalid type: integer `3`, expected a vector as an array of numbers",
+        ),
         (r#"{"id": 1, "v": [1, NaN]}"#, "decode"),
         (r#"{"id": 1, "v": [1, 2]"#, "decode: EOF"),
         (r#"{"id": 1, "v": [1, 2]} x"#, "decode: trailing characters"),
@@ -61,7 +72,10 @@ fn every_fault_has_its_code_and_says_what_was_wrong() {
         ("[1]", "decode"),
         ("null", "decode"),
         ("", "decode"),
-        (r#"{"id": 1, "v": [1, 2], "at": "yesterday"}"#, "bad_event_time: event time $.at is the text \"yesterday\""),
+        (
+            r#"{"id": 1, "v": [1, 2], "at": "yesterday"}"#,
+            "bad_event_time: event time $.at is the text \"yesterday\"",
+        ),
         (r#"{"id": 1, "v": [1, 2], "at": true}"#, "bad_event_time"),
     ] {
         let found = one(decoder.as_mut(), record.as_bytes()).unwrap_err();
@@ -72,14 +86,19 @@ fn every_fault_has_its_code_and_says_what_was_wrong() {
     assert!(one(decoder.as_mut(), long_id.as_bytes()).unwrap_err().starts_with("bad_id"));
     let large = format!(r#"{{"id": 1, "v": [1, 2], "x": "{}"}}"#, "x".repeat(1 << 20));
     assert!(one(decoder.as_mut(), large.as_bytes()).unwrap_err().starts_with("payload_too_large"));
-    assert!(one(decoder.as_mut(), br#"{"id": 1, "v": [1, 2], "at": null}"#).is_ok(), "no time: the record's own");
+    assert!(
+        one(decoder.as_mut(), br#"{"id": 1, "v": [1, 2], "at": null}"#).is_ok(),
+        "no time: the record's own"
+    );
 }
 
 #[test]
 fn a_bad_record_does_not_touch_its_neighbours() {
     let mut decoder = json_decoder(MAP, "");
     let good = r#"{"id": "a", "v": [1, 2]}"#;
-    let decoded = decoder.decode(&values(&[good, r#"{"id": "b", "v": [1, 2, 3]}"#, r#"{"id": "c", "v": [7, "#, good])).unwrap();
+    let decoded = decoder
+        .decode(&values(&[good, r#"{"id": "b", "v": [1, 2, 3]}"#, r#"{"id": "c", "v": [7, "#, good]))
+        .unwrap();
     let (rows, rejects) = shown(&decoded);
     assert_eq!(rows, [json!([10, "a", [1.0, 2.0], {}, 1000]), json!([13, "a", [1.0, 2.0], {}, 1003])]);
     assert_eq!(rejects, [json!([11, "dimension_mismatch"]), json!([12, "decode"])]);
@@ -91,7 +110,13 @@ fn a_bad_record_does_not_touch_its_neighbours() {
 fn null_values_and_marks_delete() {
     let record = Some(r#"{"id": "a", "v": [1, 2]}"#);
     let mut decoder = json_decoder(&format!("{MAP}, delete_when: tombstone"), "");
-    let keys = batch(&[(Some("a"), record), (Some("a"), None), (Some("\"b\""), None), (Some("{\"id\": 3}"), None), (None, None)]);
+    let keys = batch(&[
+        (Some("a"), record),
+        (Some("a"), None),
+        (Some("\"b\""), None),
+        (Some("{\"id\": 3}"), None),
+        (None, None),
+    ]);
     let (rows, rejects) = shown(&decoder.decode(&keys).unwrap());
     assert_eq!(rows[1..], [json!([11, "a"]), json!([12, "b"]), json!([13, 3])]);
     assert_eq!(rejects, [json!([14, "missing_id"])]);
@@ -108,14 +133,20 @@ fn null_values_and_marks_delete() {
 fn ids_come_from_the_key_or_the_position() {
     let value = Some(r#"{"v": [1, 2]}"#);
     let mut keyed = json_decoder("id: $key, vector: {field: $.v, dim: 2}", "");
-    let (rows, rejects) = shown(&keyed.decode(&batch(&[(Some(b"k".as_slice()), value), (None, value), (Some(b"\xff"), value)])).unwrap());
+    let (rows, rejects) = shown(
+        &keyed
+            .decode(&batch(&[(Some(b"k".as_slice()), value), (None, value), (Some(b"\xff"), value)]))
+            .unwrap(),
+    );
     assert_eq!(rows[0][1], "k");
     assert_eq!(rejects, [json!([11, "missing_id"]), json!([12, "bad_id"])]);
     let mut placed = json_decoder("id: {uuid5: position}, vector: {field: $.v, dim: 2}", "");
-    let twice: Vec<_> = (0..2).map(|_| shown(&placed.decode(&batch(&[(None::<&str>, value), (None, value)])).unwrap()).0).collect();
+    let twice: Vec<_> = (0..2)
+        .map(|_| shown(&placed.decode(&batch(&[(None::<&str>, value), (None, value)])).unwrap()).0)
+        .collect();
     assert_eq!(twice[0], twice[1], "the same record gets the same id");
     assert_ne!(twice[0][0][1], twice[0][1][1]);
-    assert_eq!(twice[0][0][1], "ab8e1b4c-0000-0000-0000-000000000000");
+    assert_eq!(twice[0][0][1], "b6390b9d-e3b7-5030-a30f-8d70b82ee6b8", "made-up ids never change");
 }
 
 #[test]
@@ -132,13 +163,19 @@ fn policies_skip_stop_and_open_the_circuit() {
     let decoded = skip.decode(&values(&bad)).unwrap();
     assert_eq!((decoded.skipped, decoded.rejects.len(), decoded.batch.ops.len()), (2, 0, 0));
     let mut stop = json_decoder(MAP, "errors: {validate: stop}");
-    assert!(failure(stop.decode(&values(&bad))).starts_with("dimension_mismatch at t/0/10: the vector has 1"));
+    assert!(
+        failure(stop.decode(&values(&bad))).starts_with("dimension_mismatch at t/0/10: the vector has 1")
+    );
     let mut stop = json_decoder(MAP, "errors: {decode: stop}");
     assert!(failure(stop.decode(&values(&bad))).starts_with("decode at t/0/11"));
     let mut circuit = json_decoder(MAP, "errors: {circuit: {max_ratio: 0.5, window: 10}}");
     assert!(circuit.decode(&values(&[bad[1]; 5])).is_ok());
     let message = failure(circuit.decode(&values(&[bad[1]])));
-    assert!(message.starts_with("6 of the last 6 records were rejected (limit 0.5); the last one: decode at t/0/10"), "{message}");
+    assert!(
+        message
+            .starts_with("6 of the last 6 records were rejected (limit 0.5); the last one: decode at t/0/10"),
+        "{message}"
+    );
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

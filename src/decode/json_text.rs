@@ -1,13 +1,14 @@
 //! JSON text, copied and written without trees in between.
 use super::validate::Fault;
 
-/// Deepest nesting of a payload value: readers of the payload stop at 128, and the payload is one level itself.
+/// Deepest nesting of a payload value: readers of the payload stop at 128, and the payload is one level
+/// itself.
 const DEPTH_MAX: usize = 100;
 
 /// Appends `raw`, one JSON value of correct syntax, without insignificant blanks. Numbers keep their digits.
 ///
-/// Syntax alone does not promise that the text can be read again: half a surrogate pair, numbers beyond every float and deep nesting
-/// are refused here, before they are stored.
+/// Syntax alone does not promise that the text can be read again: half a surrogate pair, numbers beyond every
+/// float and deep nesting are refused here, before they are stored.
 pub(super) fn append_compact(raw: &str, out: &mut Vec<u8>) -> Result<(), Fault> {
     let bytes = raw.as_bytes();
     let (mut at, mut depth) = (0, 0_usize);
@@ -20,7 +21,9 @@ pub(super) fn append_compact(raw: &str, out: &mut Vec<u8>) -> Result<(), Fault> 
                 at = end;
             }
             b'-' | b'0'..=b'9' => {
-                let length = bytes[at..].iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
+                let length = bytes[at..]
+                    .iter()
+                    .take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
                 let end = at + length.count();
                 let is_long = end - at > 300 || bytes[at..end].iter().any(|byte| matches!(byte, b'e' | b'E'));
                 if is_long && !raw[at..end].parse::<f64>().is_ok_and(f64::is_finite) {
@@ -36,7 +39,9 @@ pub(super) fn append_compact(raw: &str, out: &mut Vec<u8>) -> Result<(), Fault> 
                     _ => depth,
                 };
                 if depth > DEPTH_MAX {
-                    return Err(Fault::decode(format!("a payload value is nested more than {DEPTH_MAX} levels deep")));
+                    return Err(Fault::decode(format!(
+                        "a payload value is nested more than {DEPTH_MAX} levels deep"
+                    )));
                 }
                 out.push(byte);
                 at += 1;
@@ -105,7 +110,8 @@ pub(super) fn write_integer(value: impl std::fmt::Display, out: &mut Vec<u8>) {
     let _ = write!(out, "{value}");
 }
 
-/// Appends a float, in the fewest digits that read back as the same `f64`; JSON has no NaN and no infinities: they become null.
+/// Appends a float, in the fewest digits that read back as the same `f64`; JSON has no NaN and no infinities:
+/// they become null.
 pub(super) fn write_f64(value: f64, out: &mut Vec<u8>) {
     match serde_json::Number::from_f64(value) {
         Some(number) => write_integer(number, out),
@@ -142,14 +148,23 @@ mod tests {
 
     #[test]
     fn text_is_copied_without_blanks_and_numbers_keep_their_digits() {
-        let raw = "{ \"a b\" : [ 1.10 , -2e3, 12345678901234567890123 ],\n\t\"c\\\"\": \"x \\\\\" , \"d\": true }";
+        let raw =
+            "{ \"a b\" : [ 1.10 , -2e3, 12345678901234567890123 ],\n\t\"c\\\"\": \"x \\\\\" , \"d\": true }";
         let expected = "{\"a b\":[1.10,-2e3,12345678901234567890123],\"c\\\"\":\"x \\\\\",\"d\":true}";
         assert_eq!(compact(raw).unwrap(), expected);
     }
 
     #[test]
     fn text_that_could_not_be_read_again_is_refused() {
-        for raw in ["\"\\ud800\"", "\"\\ud800x\"", "\"\\udc00\"", "\"\\ud800\\ud800\"", "\"\\ud83d\\n\"", "1e999", "-1e999"] {
+        for raw in [
+            "\"\\ud800\"",
+            "\"\\ud800x\"",
+            "\"\\udc00\"",
+            "\"\\ud800\\ud800\"",
+            "\"\\ud83d\\n\"",
+            "1e999",
+            "-1e999",
+        ] {
             assert!(compact(raw).is_err(), "{raw}");
             assert!(serde_json::from_str::<Value>(raw).is_err(), "{raw}");
         }

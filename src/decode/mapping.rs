@@ -53,7 +53,8 @@ impl Roles {
 pub(super) struct PayloadRule {
     /// `Some`: only these.
     include: Option<HashSet<String>>,
-    /// Never these, whatever their source: excluded, the id, the vector, and names that a rename or a constant takes.
+    /// Never these, whatever their source: excluded, the id, the vector, and names that a rename or a
+    /// constant takes.
     drop: HashSet<String>,
     /// Old name → `"new name":`.
     rename: HashMap<String, Vec<u8>>,
@@ -117,7 +118,8 @@ impl Mapping {
 
 impl PayloadRule {
     fn compile(spec: &PayloadSpec, id: &IdSpec, vector: &FieldPath, transform: &[TransformSpec]) -> Self {
-        let include: Option<HashSet<String>> = spec.include.as_ref().map(|names| names.iter().cloned().collect());
+        let include: Option<HashSet<String>> =
+            spec.include.as_ref().map(|names| names.iter().cloned().collect());
         let mut drop: HashSet<String> = spec.exclude.iter().flatten().cloned().collect();
         // The id is the point's id already: it is repeated only for those who ask for it by name.
         if let IdSpec::Field(path) = id

@@ -32,8 +32,10 @@ mod validate;
 mod test_support;
 
 pub use build::{BuildError, Target, build};
-pub use dry_run::{DryRow, DryRun, DryRunError, dry_run, dry_run_file};
-pub use registry::{NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaFailure, SchemaSource, SchemaText};
+pub use dry_run::{DryRow, DryRun, DryRunError, dry_run};
+pub use registry::{
+    NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaFailure, SchemaSource, SchemaText,
+};
 pub use validate::{Fault, FaultCode, PAYLOAD_BYTES_MAX};
 
 use crate::types::{ErrorKind, Position, RawBatch, Reject, WriteBatch};
@@ -68,7 +70,8 @@ pub enum DecodeError {
         /// What it said.
         reason: String,
     },
-    /// Too many of the last records were rejected: the pipeline stops rather than drain a topic into quarantine.
+    /// Too many of the last records were rejected: the pipeline stops rather than drain a topic into
+    /// quarantine.
     #[error(
         "{rejected} of the last {window} records were rejected (limit {limit}); the last one: {last}. Fix the pipeline or the producer, then resume"
     )]
@@ -83,7 +86,9 @@ pub enum DecodeError {
         last: String,
     },
     /// A record failed and the pipeline says to stop there.
-    #[error("{code} at {partition}/{position}: {reason}. The pipeline is set to stop at such records; fix it or the producer, then resume")]
+    #[error(
+        "{code} at {partition}/{position}: {reason}. The pipeline is set to stop at such records; fix it or the producer, then resume"
+    )]
     Stopped {
         /// `topic/partition` or a file's name.
         partition: String,

@@ -73,7 +73,10 @@ impl RecordDecoder {
 impl Decoder for RecordDecoder {
     fn decode(&mut self, batch: &RawBatch) -> Result<Decoded, DecodeError> {
         let RawRows::Records(records) = &batch.rows else {
-            return Err(DecodeError::WrongRows { partition: batch.partition.to_string(), expected: "records" });
+            return Err(DecodeError::WrongRows {
+                partition: batch.partition.to_string(),
+                expected: "records",
+            });
         };
         let errors = self.errors.clone();
         let mut tally = Tally::new(&errors, batch, self.mapping.dim);

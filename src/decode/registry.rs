@@ -1,4 +1,5 @@
-//! Schemas by id, from a registry with Confluent's API, kept so that a registry that is down stops nobody who has read the schema before.
+//! Schemas by id, from a registry with Confluent's API, kept so that a registry that is down stops nobody who
+//! has read the schema before.
 //!
 //! ```text
 //!   memory (for ever) ──▶ persistent cache ──▶ GET {base}/schemas/ids/{id} ──▶ both
@@ -15,11 +16,13 @@ use tokio::runtime::Handle;
 
 use crate::config::pipeline::{RegistryAuth, RegistrySpec, SecretError, SecretText};
 
-/// How long an id that the registry does not know is not asked for again: a bad record must not become a request each.
+/// How long an id that the registry does not know is not asked for again: a bad record must not become a
+/// request each.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 /// Unknown ids remembered; garbage in frames would otherwise fill memory.
 const UNKNOWN_MAX: usize = 10_000;
-/// Longest time that one call tries; then the caller hears that the registry is away, and tries the whole batch again later.
+/// Longest time that one call tries; then the caller hears that the registry is away, and tries the whole
+/// batch again later.
 const TRY_FOR: Duration = Duration::from_secs(2);
 /// First pause between tries; it doubles.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -69,7 +72,8 @@ pub trait SchemaSource: Send + Sync {
     fn schema(&self, id: u32) -> Result<SchemaText, SchemaFailure>;
 }
 
-/// A second level behind the memory of a [`RegistryClient`], which survives restarts. Schemas never change under their id.
+/// A second level behind the memory of a [`RegistryClient`], which survives restarts. Schemas never change
+/// under their id.
 pub trait SchemaCache: Send + Sync {
     /// The schema kept for this id of this registry.
     fn get(&self, registry: &str, id: u32) -> Option<SchemaText>;
@@ -190,7 +194,9 @@ impl RegistryClient {
     async fn fetch(&self, id: u32) -> Result<SchemaText, SchemaFailure> {
         let answer = self.get(&["schemas", "ids", &id.to_string()]).await?;
         if let Some(kind) = answer.schema_type.as_deref().filter(|kind| !kind.eq_ignore_ascii_case("avro")) {
-            return Err(SchemaFailure::Unusable { reason: format!("it is a {kind} schema, not an Avro schema") });
+            return Err(SchemaFailure::Unusable {
+                reason: format!("it is a {kind} schema, not an Avro schema"),
+            });
         }
         let references = self.references(answer.references).await?;
         Ok(SchemaText { schema: answer.schema, references })
@@ -257,9 +263,13 @@ impl RegistryClient {
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => body.extend_from_slice(&chunk),
+                Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => {
+                    body.extend_from_slice(&chunk)
+                }
                 Ok(Some(_)) => {
-                    return Tried::Done(Err(self.unavailable(format!("an answer of more than {ANSWER_BYTES_MAX} bytes"))));
+                    return Tried::Done(Err(
+                        self.unavailable(format!("an answer of more than {ANSWER_BYTES_MAX} bytes"))
+                    ));
                 }
                 Ok(None) => break,
                 Err(error) => return Tried::Again(chain(&error)),
@@ -276,16 +286,17 @@ impl RegistryClient {
         // A wrong base URL is a 404 as well, so only a registry's own words count as "unknown".
         let code = serde_json::from_slice::<serde_json::Value>(&body).ok();
         let code = code.as_ref().and_then(|body| body.get("error_code")?.as_u64());
-        let failure = match (status, code) {
-            (StatusCode::NOT_FOUND, Some(40_401..=40_403)) => SchemaFailure::Unknown { registry: self.name.clone() },
-            (StatusCode::NOT_FOUND, _) => {
-                self.unavailable("it answered 404 without a registry's error code; is the base URL right?")
-            }
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
-                self.unavailable(format!("it refuses the credentials ({status}); see decode.registry.auth"))
-            }
-            _ => self.unavailable(format!("it answered {status}")),
-        };
+        let failure =
+            match (status, code) {
+                (StatusCode::NOT_FOUND, Some(40_401..=40_403)) => {
+                    SchemaFailure::Unknown { registry: self.name.clone() }
+                }
+                (StatusCode::NOT_FOUND, _) => self
+                    .unavailable("it answered 404 without a registry's error code; is the base URL right?"),
+                (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => self
+                    .unavailable(format!("it refuses the credentials ({status}); see decode.registry.auth")),
+                _ => self.unavailable(format!("it answered {status}")),
+            };
         Tried::Done(Err(failure))
     }
 }
@@ -323,7 +334,8 @@ impl SchemaSource for RegistryClient {
         // The deadline inside covers pauses; this one covers an answer that trickles.
         let longest = TRY_FOR * 2;
         let fetched = self.runtime.block_on(async { tokio::time::timeout(longest, self.fetch(id)).await });
-        let result = fetched.unwrap_or_else(|_| Err(self.unavailable(format!("no answer within {longest:?}"))));
+        let result =
+            fetched.unwrap_or_else(|_| Err(self.unavailable(format!("no answer within {longest:?}"))));
         match &result {
             Ok(schema) => {
                 if let Some(cache) = &self.cache {

@@ -7,7 +7,8 @@ use super::validate::{Fault, FaultCode, PAYLOAD_BYTES_MAX, settle_vector};
 use crate::config::pipeline::{IdSpec, parse_rfc3339_ms};
 use crate::types::{Expect, Op, OpKind, PointId, Position, WriteBatch};
 
-/// Namespace of the ids that are made from positions. Never change it: a record read again must get the id that it got before.
+/// Namespace of the ids that are made from positions. Never change it: a record read again must get the id
+/// that it got before.
 const POSITION_NAMESPACE: Uuid = Uuid::from_u128(0x6d1a_1e0c_58f4_4c0b_9b52_7a1d_2f63_c0de);
 
 /// A value that serves as id, time or delete mark.
@@ -118,12 +119,14 @@ impl Row {
         true
     }
 
-    /// Stops a record whose payload outgrows its limit while it is read, so that no record can make a decoder hold more.
+    /// Stops a record whose payload outgrows its limit while it is read, so that no record can make a decoder
+    /// hold more.
     pub fn check_size(&self) -> Result<(), Fault> {
         if self.payload.len() > PAYLOAD_BYTES_MAX { Err(too_large(self.payload.len())) } else { Ok(()) }
     }
 
-    /// Turns the row into an operation at the end of `batch`, whose vectors hold this record's from `start` on.
+    /// Turns the row into an operation at the end of `batch`, whose vectors hold this record's from `start`
+    /// on.
     ///
     /// After an error the caller cuts the vectors back to `start`.
     pub fn finish(
@@ -156,7 +159,8 @@ impl Row {
 
     fn point_id(&mut self, mapping: &Mapping, place: Place<'_>) -> Result<PointId, Fault> {
         if mapping.id == IdSpec::Uuid5Position {
-            let name = format!("{}\0{}\0{}\0{}", mapping.pipeline, place.partition, place.epoch, place.position);
+            let name =
+                format!("{}\0{}\0{}\0{}", mapping.pipeline, place.partition, place.epoch, place.position);
             let uuid = Uuid::new_v5(&POSITION_NAMESPACE, name.as_bytes());
             return point_id(Scalar::Text(uuid.to_string()), "uuid5");
         }

@@ -59,15 +59,16 @@ impl<'a> Tally<'a> {
 
     /// The record failed: keeps it, drops it or stops, as the pipeline says.
     pub fn fail(&mut self, record: Failed<'_>, fault: Fault) -> Result<(), DecodeError> {
-        // A schema that the registry does not know is kept whatever the rule for unreadable bytes, unless that says to stop:
-        // its records are good once the schema is there.
+        // A schema that the registry does not know is kept whatever the rule for unreadable bytes, unless
+        // that says to stop: its records are good once the schema is there.
         let policy = match fault.code {
             FaultCode::UnknownSchema if self.errors.decode == OnFailure::Skip => OnFailure::Quarantine,
             code if code.is_unreadable() => self.errors.decode,
             _ => self.errors.validate,
         };
         self.outcomes.push(true);
-        self.last_reason = format!("{} at {}/{}: {}", fault.code.as_str(), self.partition, record.position, fault.reason);
+        self.last_reason =
+            format!("{} at {}/{}: {}", fault.code.as_str(), self.partition, record.position, fault.reason);
         match policy {
             OnFailure::Skip => self.decoded.skipped += 1,
             OnFailure::Quarantine => {

@@ -48,7 +48,8 @@ pub fn values<V: AsRef<[u8]>>(values: &[V]) -> RawBatch {
     batch(&records)
 }
 
-/// Rows as `[position, id, vector, payload, time]` or `[position, id]` for deletes; rejects as `[position, code]`.
+/// Rows as `[position, id, vector, payload, time]` or `[position, id]` for deletes; rejects as `[position,
+/// code]`.
 pub fn shown(decoded: &Decoded) -> (Vec<Value>, Vec<Value>) {
     let mut vectors = decoded.batch.vectors.chunks(decoded.batch.dim.max(1) as usize);
     let rows = decoded.batch.ops.iter().map(|op| match &op.kind {

@@ -1,8 +1,10 @@
 //! What makes a record no point, and the checks for it.
+use proximadb_kernels::distance as kernels;
+
 use crate::types::Distance;
 
-/// Largest payload as JSON text. Payloads are kept in memory until they are flushed; larger documents belong into a store of their
-/// own, with their key in the payload.
+/// Largest payload as JSON text. Payloads are kept in memory until they are flushed; larger documents belong
+/// into a store of their own, with their key in the payload.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 /// Why a record makes no point; the text of the code is stable.
@@ -85,7 +87,8 @@ pub(super) fn settle_vector(vector: &mut [f32], dim: usize, distance: Distance) 
         return Err(Fault::new(FaultCode::DimensionMismatch, reason));
     }
     if !kernels::all_finite(vector) {
-        let (index, value) = vector.iter().enumerate().find(|(_, value)| !value.is_finite()).unwrap_or((0, &f32::NAN));
+        let (index, value) =
+            vector.iter().enumerate().find(|(_, value)| !value.is_finite()).unwrap_or((0, &f32::NAN));
         return Err(Fault::new(FaultCode::NotFinite, format!("component {index} of the vector is {value}")));
     }
     if distance == Distance::Cosine {
@@ -100,23 +103,6 @@ pub(super) fn settle_vector(vector: &mut [f32], dim: usize, distance: Distance) 
         }
     }
     Ok(())
-}
-
-/// Stand-ins with the signatures of `proximadb_kernels::distance`.
-mod kernels {
-    /// No NaN, no infinity.
-    pub fn all_finite(vector: &[f32]) -> bool {
-        vector.iter().all(|value| value.is_finite())
-    }
-
-    /// Scales to unit length; returns the old length; leaves a vector of length zero unchanged.
-    pub fn normalize(vector: &mut [f32]) -> f32 {
-        let norm = vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-        if norm > 0.0 {
-            vector.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
-        }
-        norm as f32
-    }
 }
 
 #[cfg(test)]

@@ -82,10 +82,12 @@ pub enum EngineError {
         behind: String,
     },
     /// The deadline passed.
-    #[error("the {action} ran past its timeout; raise `timeout`, or ask for less")]
+    #[error("{action} ran past its timeout of {timeout:?}; raise `timeout`, or ask for less")]
     Timeout {
         /// What was being done.
         action: &'static str,
+        /// The limit.
+        timeout: Duration,
     },
     /// The log's queue is full: backpressure has reached the edge.
     #[error("collection {collection:?} takes no more writes right now; retry in {retry_after:?}")]
@@ -151,9 +153,9 @@ impl EngineError {
         Self::DataLoss { reason: in_full(&error) }
     }
 
-    pub(crate) fn from_index(error: IndexError) -> Self {
+    pub(crate) fn from_index(error: IndexError, timeout: Duration) -> Self {
         match error {
-            IndexError::Deadline => Self::Timeout { action: "search" },
+            IndexError::Deadline => Self::Timeout { action: "the search", timeout },
             error => Self::DataLoss { reason: in_full(&error) },
         }
     }

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::source_stage::{Ended, in_full};
 use super::{InFlight, PipelineState, Progress};
-use crate::decode::{DecodeError, Decoded, Decoder};
+use crate::decode::{Decoded, Decoder};
 use crate::shard::{ProposeError, Shard};
 use crate::types::{Entry, Outcome, RawBatch, Reject, SourceRange};
 
@@ -62,7 +62,7 @@ impl DecodeStage<'_> {
                     Ok(()) => return Ok(decoded),
                     Err(reason) => reason,
                 },
-                Err(error @ DecodeError::CircuitOpen { .. }) => return Err(Ended::Failed(in_full(&error))),
+                Err(error) if !error.is_transient() => return Err(Ended::Failed(in_full(&error))),
                 Err(error) => in_full(&error),
             };
             self.progress.set_state(PipelineState::Retrying, Some(trouble));

@@ -145,8 +145,30 @@ impl Serialize for PointId {
 }
 impl<'de> Deserialize<'de> for PointId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        Self::from_json(&value).map_err(serde::de::Error::custom)
+        deserializer.deserialize_any(PointIdVisitor)
+    }
+}
+
+/// Refuses while the parser still stands at the id, so that the error is placed there.
+struct PointIdVisitor;
+
+impl serde::de::Visitor<'_> for PointIdVisitor {
+    type Value = PointId;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or an unsigned integer")
+    }
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PointId, E> {
+        PointId::text(text).map_err(E::custom)
+    }
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<PointId, E> {
+        Ok(PointId::integer(value))
+    }
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<PointId, E> {
+        PointId::from_json(&value.into()).map_err(E::custom)
+    }
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<PointId, E> {
+        PointId::from_json(&value.into()).map_err(E::custom)
     }
 }
 

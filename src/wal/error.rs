@@ -208,7 +208,7 @@ impl WalError {
     }
 
     /// The whole chain of causes in one line.
-    pub(super) fn in_full(&self) -> String {
+    pub(crate) fn in_full(&self) -> String {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {

@@ -75,7 +75,7 @@ pub struct GroupHooks<T> {
     /// A proposal failed: it is not in the log, or after [`WalError::SyncFailed`] its outcome is unknown.
     pub on_failed: Box<dyn FnMut(T, Arc<WalError>) + Send>,
     /// Proposals are written and not yet synced; whether they become durable is told later.
-    pub on_written: Option<Box<dyn FnMut(&mut [Durable<T>]) + Send>>,
+    pub on_written: Option<OnWritten<T>>,
 }
 
 /// A proposal that was not queued; everything comes back.
@@ -89,6 +89,8 @@ pub struct Rejected<T> {
     pub error: WalError,
 }
 
+/// Lets proposers take something out of the tags, e.g. to answer those who wait for less than durability.
+type OnWritten<T> = Box<dyn FnMut(&mut [Durable<T>]) + Send>;
 type AppendDone = Box<dyn FnOnce(Result<(), Arc<WalError>>) + Send>;
 
 enum Request<T> {
@@ -387,7 +389,10 @@ impl<T> Worker<T> {
             return;
         }
         let pending = std::mem::take(&mut self.pending);
-        let frames: Vec<FrameRef<'_>> = pending.iter().flat_map(|item| self.frames_of(item)).collect();
+        let mut frames = Vec::with_capacity(pending.len());
+        for item in &pending {
+            self.frame(item, &mut frames);
+        }
         let (records, bytes) = (frames.len(), frames.iter().map(|frame| frame.body.len() as u64).sum());
         let begun = Instant::now();
         let written = self.store.append(&frames);
@@ -434,30 +439,20 @@ impl<T> Worker<T> {
         }
     }
 
-    fn frames_of<'a>(&self, item: &'a Pending<T>) -> Vec<FrameRef<'a>> {
+    fn frame<'a>(&self, item: &'a Pending<T>, out: &mut Vec<FrameRef<'a>>) {
         match item {
-            Pending::Proposal { lsn, term, body, body_crc, .. } => vec![FrameRef {
+            Pending::Proposal { lsn, term, body, body_crc, .. } => out.push(FrameRef {
                 lsn: *lsn,
                 term: *term,
                 leader: self.options.leader,
                 kind: FrameKind::Entry,
                 body,
                 body_crc: *body_crc,
-            }],
-            Pending::Append { frames, .. } => frames
-                .iter()
-                .map(|(frame, body_crc)| {
-                    let Frame { lsn, term, leader, kind, body } = frame;
-                    FrameRef {
-                        lsn: *lsn,
-                        term: *term,
-                        leader: *leader,
-                        kind: *kind,
-                        body,
-                        body_crc: *body_crc,
-                    }
-                })
-                .collect(),
+            }),
+            Pending::Append { frames, .. } => out.extend(frames.iter().map(|(frame, body_crc)| {
+                let Frame { lsn, term, leader, kind, body } = frame;
+                FrameRef { lsn: *lsn, term: *term, leader: *leader, kind: *kind, body, body_crc: *body_crc }
+            })),
         }
     }
 

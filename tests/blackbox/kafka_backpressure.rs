@@ -11,7 +11,8 @@ use crate::harness::{setting, wait_until};
 #[test]
 fn a_faster_producer_fills_the_topic_and_not_the_memory() {
     let (Some(kafka), Some(registry)) = (Kafka::shared(), Registry::shared()) else { return };
-    let (records, most) = (setting("PROXIMADB_BP_RECORDS", 50_000), setting("PROXIMADB_BP_RSS_MIB", 512) << 20);
+    let (records, most) =
+        (setting("PROXIMADB_BP_RECORDS", 50_000), setting("PROXIMADB_BP_RSS_MIB", 512) << 20);
     let plot = Plot { more: "limits: {in_flight_bytes: 4MiB}", ..Plot::default() };
     let scene = Scene::open(kafka, registry, plot);
     let producer = scene.kafka.producer();
@@ -24,7 +25,9 @@ fn a_faster_producer_fills_the_topic_and_not_the_memory() {
         largest = largest.max(scene.server.resident_bytes());
         assert!(largest <= most, "{largest} bytes resident, {most} allowed");
         let positions = scene.positions();
-        ends.iter().all(|(number, end)| positions.get(number).is_some_and(|at| *at as i64 + 1 >= *end)).then_some(())
+        ends.iter()
+            .all(|(number, end)| positions.get(number).is_some_and(|at| *at as i64 + 1 >= *end))
+            .then_some(())
     });
     scene.assert_equals(&model);
     println!("{records} records, at most {} MiB resident", largest >> 20);

@@ -76,7 +76,8 @@ fn bad_records_are_set_aside_with_place_and_reason_and_the_rest_flows() {
     let check = |scene: &Scene| {
         scene.assert_equals(&model);
         let found = scene.quarantine();
-        let codes: BTreeMap<u64, &str> = found.iter().map(|entry| (entry.position, entry.code.as_str())).collect();
+        let codes: BTreeMap<u64, &str> =
+            found.iter().map(|entry| (entry.position, entry.code.as_str())).collect();
         assert_eq!(codes, expected, "{found:#?}");
         assert_eq!(found.len(), expected.len(), "one of them is there twice: {found:#?}");
         for entry in &found {

@@ -62,7 +62,11 @@ fn killed_servers_and_brokers_lose_nothing_and_double_nothing() {
     scene.server.kill9();
     scene.server.restart();
     scene.assert_equals(&model);
-    println!("{records} records, {kills} kills, {} points, {} deleted or overwritten", model.len(), records as usize - model.len());
+    println!(
+        "{records} records, {kills} kills, {} points, {} deleted or overwritten",
+        model.len(),
+        records as usize - model.len()
+    );
     scene.kafka.clean();
 }
 

@@ -1,5 +1,6 @@
 //! The Kafka source alone against a real broker: what librdkafka's mock cluster cannot do.
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use rdkafka::producer::Producer as _;
 
 use crate::harness::broker::{BROKER_WAIT, Kafka};
 use crate::harness::data::Random;
-use crate::harness::{seed, setting, wait_until};
+use crate::harness::{seed, setting, skip, wait_until};
 
 const TURN: Duration = Duration::from_millis(50);
 
@@ -270,7 +271,8 @@ fn added_partitions_are_read_from_their_beginning() {
 fn a_timestamp_starts_at_the_first_record_that_is_young_enough() {
     let Some(kafka) = Kafka::shared() else { return };
     let topic = topic("timestamps");
-    kafka.create_topic(&topic, 2, &[("message.timestamp.type", "CreateTime")]);
+    // Retention goes by the records' own timestamps, which are years old here.
+    kafka.create_topic(&topic, 2, &[("message.timestamp.type", "CreateTime"), ("retention.ms", "-1")]);
     let producer = kafka.producer_with(&[]);
     for at in 0..10_i64 {
         let record = rdkafka::producer::BaseRecord::<str, str>::to(&topic).partition(0).payload("v");
@@ -355,6 +357,78 @@ fn a_killed_broker_comes_back_and_nothing_is_missing() {
     kafka.restart();
     publish(&kafka, &topic, 1, 0..100);
     run_until(&mut source, &log, "the second hundred", |_| log.count() == 200);
+    drop(source);
+    kafka.clean();
+}
+
+/// Settings under `client` reach the broker; what it refuses is fatal, and says what to do.
+#[test]
+fn tls_and_credentials_are_passed_through_and_refusals_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, certificate) = (folder.path().join("broker.p12"), folder.path().join("broker.pem"));
+    let keytool = |arguments: &[&str]| {
+        let shared = ["-storetype", "PKCS12", "-storepass", "changeit", "-alias", "broker", "-keystore"];
+        let ran = Command::new("keytool").args(arguments).args(shared).arg(&store).output();
+        ran.is_ok_and(|output| output.status.success())
+    };
+    let subject = ["-dname", "CN=broker", "-ext", "san=ip:127.0.0.1"];
+    let made = keytool(&[&["-genkeypair", "-keyalg", "EC", "-validity", "10"], &subject[..]].concat())
+        && keytool(&["-exportcert", "-rfc", "-file", certificate.to_str().unwrap()]);
+    if !made {
+        return skip("kafka", "keytool, which comes with Java, makes no certificate").unwrap_or_default();
+    }
+    let jaas = "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"broker\" \
+                password=\"b\" user_broker=\"b\" user_reader=\"r\";";
+    let Some(kafka) = Kafka::private(&[
+        ("listeners", "SASL_SSL://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
+        ("advertised.listeners", "SASL_SSL://127.0.0.1:{port}"),
+        ("inter.broker.listener.name", "SASL_SSL"),
+        ("sasl.enabled.mechanisms", "PLAIN"),
+        ("sasl.mechanism.inter.broker.protocol", "PLAIN"),
+        ("listener.name.sasl_ssl.plain.sasl.jaas.config", jaas),
+        ("ssl.keystore.type", "PKCS12"),
+        ("ssl.keystore.location", store.to_str().unwrap()),
+        ("ssl.keystore.password", "changeit"),
+        ("ssl.truststore.type", "PEM"),
+        ("ssl.truststore.location", certificate.to_str().unwrap()),
+    ]) else {
+        return;
+    };
+    let settings = [
+        ("security.protocol", "SASL_SSL"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "reader"),
+        ("sasl.password", "r"),
+        ("ssl.ca.location", certificate.to_str().unwrap()),
+    ];
+    let kafka = kafka.with_client(&settings);
+    let topic = topic("secured");
+    kafka.create_topic(&topic, 1, &[]);
+    publish(&kafka, &topic, 0, 0..10);
+    let with = |change: Option<(&str, &str)>| {
+        let mut options = options(&kafka, &topic);
+        let settings =
+            settings.into_iter().chain(change).map(|(key, value)| (key.to_owned(), value.to_owned()));
+        options.client.extend(settings);
+        options
+    };
+
+    let log = Log::new();
+    let mut source = open(with(None), &log);
+    run_until(&mut source, &log, "ten records", |_| log.count() == 10);
+
+    for (change, hint) in [
+        (("sasl.password", "wrong"), "password"),
+        // A certificate that signs nothing here.
+        (("ssl.ca.location", "/etc/ssl/certs"), "ssl.ca.location"),
+    ] {
+        let mut source = open(with(Some(change)), &Log::new());
+        let error = wait_until(&format!("{change:?} to be refused"), BROKER_WAIT, || {
+            source.next_batch(TURN).err().filter(|error| matches!(error, SourceError::Fatal { .. }))
+        });
+        let text = error.to_string();
+        assert!(text.contains(hint) && !text.contains("wrong"), "{text}");
+    }
     drop(source);
     kafka.clean();
 }

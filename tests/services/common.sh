@@ -6,7 +6,7 @@
 #   PROXIMADB_SERVICES_RUN    data, logs, pid files               ($TMPDIR/proximadb-services)
 # One instance is one folder, named after its port: two runs with different ports never meet.
 # shellcheck shell=bash
-# shellcheck disable=SC2153 # SERVICE and PORT come from the script that sources this
+# shellcheck disable=SC2034,SC2153 # shared with the script that sources this, both ways
 
 CACHE_ROOT=${PROXIMADB_SERVICES_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/proximadb-services}
 RUN_ROOT=${PROXIMADB_SERVICES_RUN:-${TMPDIR:-/tmp}/proximadb-services}

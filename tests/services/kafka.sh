@@ -22,7 +22,7 @@ EXTRA_PORTS=("$CONTROLLER_PORT")
 VERSION=${KAFKA_VERSION:-4.4.0}
 # C1 only: a test broker is started more often than it is loaded. Drop it to measure throughput.
 JAVA_OPTS=${KAFKA_JAVA_OPTS:--Xms96m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1}
-# shellcheck source=common.sh
+# shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 LIBS=$CACHE_ROOT/kafka/$VERSION
 
@@ -63,7 +63,7 @@ controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$CONTROLLER_PORT
 advertised.listeners=PLAINTEXT://127.0.0.1:$PORT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
 log.dirs=$RUN_DIR/data
 
 # One broker: nothing can have a second replica.
@@ -80,9 +80,6 @@ share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 log.cleaner.dedupe.buffer.size=16777216
-log.retention.check.interval.ms=1000
-log.segment.delete.delay.ms=1000
-auto.create.topics.enable=false
 PROPERTIES
   # Of a key that comes twice the later line wins.
   [ -z "${KAFKA_EXTRA_CONFIG:-}" ] || cat "$KAFKA_EXTRA_CONFIG"

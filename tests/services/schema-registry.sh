@@ -17,7 +17,7 @@ PORT=${SCHEMA_REGISTRY_PORT:-18081}
 EXTRA_PORTS=()
 VERSION=${SCHEMA_REGISTRY_VERSION:-2.6.13.Final}
 JAVA_OPTS=${SCHEMA_REGISTRY_JAVA_OPTS:--Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1}
-# shellcheck source=common.sh
+# shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 APP=$CACHE_ROOT/schema-registry/$VERSION
 URL=http://127.0.0.1:$PORT/apis/ccompat/v7

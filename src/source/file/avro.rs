@@ -23,7 +23,10 @@ impl AvroReader {
         let mut records = Vec::new().into_iter();
         while index < target {
             let Some(head) = blocks.next_head().map_err(failed)? else {
-                return Err(changed(&path, &format!("has {index} records, the log holds record {}", target - 1)));
+                return Err(changed(
+                    &path,
+                    &format!("has {index} records, the log holds record {}", target - 1),
+                ));
             };
             if index.saturating_add(head.records) <= target {
                 blocks.skip(head).map_err(failed)?;

@@ -34,7 +34,8 @@ pub(super) struct Chunk {
 pub(super) trait Reader: Send {
     /// The next rows; `None` at the (present) end.
     fn next(&mut self, bounds: Bounds) -> Result<Option<Chunk>, SourceError>;
-    /// The last position that exists and what lies between (bytes of lines, rows), where that is known without reading on.
+    /// The last position that exists and what lies between (bytes of lines, rows), where that is known
+    /// without reading on.
     fn lag(&self) -> Option<(Option<Position>, u64)>;
 }
 
@@ -61,13 +62,15 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Finds the files. A pattern without files is an error, unless files are followed: then they may come later.
+    /// Finds the files. A pattern without files is an error, unless files are followed: then they may come
+    /// later.
     pub fn open(
         spec: &FileSpec,
         batch: &BatchSpec,
         positions: Arc<dyn PositionLookup>,
     ) -> Result<Self, SourceError> {
-        let bounds = Bounds { records: batch.max_records.max(1) as usize, bytes: batch.max_bytes.as_usize().max(1) };
+        let bounds =
+            Bounds { records: batch.max_records.max(1) as usize, bytes: batch.max_bytes.as_usize().max(1) };
         let mut source = Self {
             spec: spec.clone(),
             bounds,
@@ -172,7 +175,12 @@ impl Partition {
             Some(reader) => reader,
             empty => empty.insert(open(&self.name, self.position, spec)?),
         };
-        let Some(Chunk { rows, to }) = reader.next(bounds)? else { return Ok(None) };
+        let next = reader.next(bounds);
+        if next.is_err() {
+            // It may have stopped in the middle of something: the next try opens the file anew, behind what was handed out.
+            self.reader = None;
+        }
+        let Some(Chunk { rows, to }) = next? else { return Ok(None) };
         let from = self.position.replace(to);
         Ok(Some(RawBatch { partition: self.name.clone(), epoch: self.epoch, from, to, rows }))
     }
@@ -203,7 +211,8 @@ fn open(name: &str, after: Option<Position>, spec: &FileSpec) -> Result<Box<dyn 
 pub(super) fn changed(path: &std::path::Path, problem: &str) -> SourceError {
     SourceError::Fatal {
         problem: format!("{} {problem}: it was cut or replaced since", path.display()),
-        remedy: "put the old file back and new records into a new file, or start a pipeline under a new name".to_string(),
+        remedy: "put the old file back and new records into a new file, or start a pipeline under a new name"
+            .to_string(),
     }
 }
 
@@ -214,6 +223,9 @@ pub(super) fn io_error(action: &str, path: &std::path::Path, source: std::io::Er
             problem: format!("{action} {} failed ({source})", path.display()),
             remedy: "correct source.file.path, or put the file there, readable for the server".to_string(),
         },
-        _ => SourceError::Transient { action: format!("{action} {}", path.display()), source: Box::new(source) },
+        _ => SourceError::Transient {
+            action: format!("{action} {}", path.display()),
+            source: Box::new(source),
+        },
     }
 }

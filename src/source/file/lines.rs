@@ -9,8 +9,8 @@ use super::file_source::{Bounds, Chunk, Reader, changed, io_error};
 use crate::source::SourceError;
 use crate::types::{Position, RawRecord, RawRows};
 
-/// Bytes of a line that are handed on; the rest of a longer line is read and dropped, so that the record fails to decode and one
-/// broken file cannot take all memory.
+/// Bytes of a line that are handed on; the rest of a longer line is read and dropped, so that the record
+/// fails to decode and one broken file cannot take all memory.
 const LINE_BYTES_MAX: usize = 16 << 20;
 
 pub(super) struct LineReader {
@@ -59,7 +59,8 @@ impl LineReader {
 
     /// At the end of a followed file: is it still the same file, and has it not shrunk?
     fn check_unchanged(&self) -> Result<(), SourceError> {
-        let metadata = std::fs::metadata(&self.path).map_err(|source| io_error("following", &self.path, source))?;
+        let metadata =
+            std::fs::metadata(&self.path).map_err(|source| io_error("following", &self.path, source))?;
         let seen = self.consumed + self.partial_bytes;
         if metadata.len() < seen {
             return Err(changed(&self.path, &format!("has {} bytes, {seen} were read", metadata.len())));

@@ -6,9 +6,9 @@
 //! | Parquet | a row | its index in the file | rows |
 //! | Avro container | a record | its index in the file | records |
 //!
-//! I1 a file is never read twice behind a position that the log holds. I2 a file that shrank or was replaced stops the pipeline:
-//! its positions mean nothing any more, and guessing would lose or repeat records. I3 a line counts once its newline is there; the
-//! end of a file that is not followed ends its last line.
+//! I1 a file is never read twice behind a position that the log holds. I2 a file that shrank or was replaced
+//! stops the pipeline: its positions mean nothing any more, and guessing would lose or repeat records. I3 a
+//! line counts once its newline is there; the end of a file that is not followed ends its last line.
 mod avro;
 mod file_source;
 mod lines;

@@ -29,7 +29,13 @@ impl ParquetReader {
         if next_row > rows {
             return Err(changed(&path, &format!("has {rows} rows, the log holds row {}", next_row - 1)));
         }
-        Ok(Self { path, rows, next_row, row_bytes: bytes.checked_div(rows).unwrap_or(0).max(1), batches: None })
+        Ok(Self {
+            path,
+            rows,
+            next_row,
+            row_bytes: bytes.checked_div(rows).unwrap_or(0).max(1),
+            batches: None,
+        })
     }
 
     /// A reader from `next_row` on: row groups before it are not read at all.

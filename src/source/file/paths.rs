@@ -6,8 +6,8 @@ use crate::source::SourceError;
 
 /// The files that `path` names: itself, or what its last part matches, in order of name.
 ///
-/// Paths without a pattern are returned whether they exist or not: opening tells. With `must_exist` a pattern that matches nothing
-/// is an error.
+/// Paths without a pattern are returned whether they exist or not: opening tells. With `must_exist` a pattern
+/// that matches nothing is an error.
 pub(super) fn expand(path: &str, must_exist: bool) -> Result<Vec<String>, SourceError> {
     let (folder, pattern) = path.rsplit_once('/').map_or(("", path), |(folder, last)| (folder, last));
     if !pattern.contains(['*', '?']) {
@@ -19,7 +19,8 @@ pub(super) fn expand(path: &str, must_exist: bool) -> Result<Vec<String>, Source
         "" => ".",
         folder => folder,
     };
-    let entries = std::fs::read_dir(listed).map_err(|source| io_error("listing", Path::new(listed), source))?;
+    let entries =
+        std::fs::read_dir(listed).map_err(|source| io_error("listing", Path::new(listed), source))?;
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|source| io_error("listing", Path::new(listed), source))?;
@@ -103,7 +104,9 @@ mod tests {
         let prefix = folder.path().to_str().unwrap();
         let found = expand(&format!("{prefix}/*.jsonl"), true).unwrap();
         assert_eq!(found, [format!("{prefix}/a.jsonl"), format!("{prefix}/b.jsonl")]);
-        assert!(expand(&format!("{prefix}/*.parquet"), true).unwrap_err().to_string().contains("no file matches"));
+        assert!(
+            expand(&format!("{prefix}/*.parquet"), true).unwrap_err().to_string().contains("no file matches")
+        );
         assert!(expand(&format!("{prefix}/*.parquet"), false).unwrap().is_empty());
     }
 }

@@ -17,13 +17,15 @@
 //!
 //! What it cannot see: a topic deleted and created anew that has already grown past our position when we
 //! look (librdkafka does not show topic ids). Pause the pipeline and rewind it when you do that on purpose.
-mod batching;
 mod context;
 mod dead_letter;
 mod errors;
 mod metrics;
 mod offsets;
 mod options;
+mod owned_consumer;
+mod partition;
+mod partitions;
 mod peek;
 mod placement;
 mod source;

@@ -132,10 +132,10 @@ fn missing_and_foreign_files_are_named() {
     let first_of =
         |path: &Path| crate::wal::log_file::first_of(path.file_name().unwrap().to_str().unwrap()).unwrap();
 
-    for gone in 0..2 {
-        let copy = with_bytes(dir.path(), &paths[gone], b"");
-        fs::remove_file(copy.path().join(paths[gone].file_name().unwrap())).unwrap();
-        let expected = first_of(&paths[gone]);
+    for gone in &paths[..2] {
+        let copy = with_bytes(dir.path(), gone, b"");
+        fs::remove_file(copy.path().join(gone.file_name().unwrap())).unwrap();
+        let expected = first_of(gone);
         assert_eq!(damage(open(copy.path(), &small(550))), Damage::FileMissing { expected });
     }
 

@@ -1,5 +1,5 @@
 //! Tests of the log as a whole: damage, crashes, full disks, group commit, and a model.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 mod damage;
 mod failures;
 mod groups;

@@ -62,14 +62,19 @@ impl Service {
     fn clean_up_after_us(&self) {
         let script = repository("tests/services").join(self.script);
         Command::new("setsid")
-            .args(["sh", "-c", "while kill -0 \"$0\" 2>/dev/null; do sleep 1; done; exec \"$1\" clean"])
+            .args([
+                "--fork",
+                "sh",
+                "-c",
+                "while kill -0 \"$0\" 2>/dev/null; do sleep 1; done; exec \"$1\" clean",
+            ])
             .arg(std::process::id().to_string())
             .arg(script)
             .envs(self.environment.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn()
+            .status()
             .unwrap();
     }
 }
@@ -89,6 +94,8 @@ fn free_ports() -> (u16, u16) {
 #[derive(Clone)]
 pub struct Kafka {
     bootstrap: String,
+    /// Settings that every client of this broker needs.
+    client: Vec<(String, String)>,
     /// `None`: somebody else's.
     service: Option<Service>,
 }
@@ -101,7 +108,7 @@ impl Kafka {
             return skip("kafka", "PROXIMADB_WITHOUT names kafka");
         }
         let shared = SHARED.get_or_init(|| match std::env::var("KAFKA_BOOTSTRAP") {
-            Ok(bootstrap) => Ok(Self { bootstrap, service: None }),
+            Ok(bootstrap) => Ok(Self { bootstrap, client: Vec::new(), service: None }),
             Err(_) => Self::start_one(&[]),
         });
         match shared {
@@ -110,7 +117,8 @@ impl Kafka {
         }
     }
 
-    /// A broker for one test, which may kill it. `properties`: further lines of its configuration.
+    /// A broker for one test, which may kill it. `properties`: further lines of its configuration, in which
+    /// `{port}` and `{controller}` stand for its ports.
     pub fn private(properties: &[(&str, &str)]) -> Option<Self> {
         if is_unwanted("kafka") {
             return skip("kafka", "PROXIMADB_WITHOUT names kafka");
@@ -128,12 +136,29 @@ impl Kafka {
         if !properties.is_empty() {
             let file = std::env::temp_dir().join(format!("proximadb-kafka-{port}.properties"));
             let lines: String = properties.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+            let lines =
+                lines.replace("{port}", &port.to_string()).replace("{controller}", &controller.to_string());
             std::fs::write(&file, lines).map_err(|error| error.to_string())?;
             environment.push(("KAFKA_EXTRA_CONFIG", file.display().to_string()));
         }
         let service = Service { script: "kafka.sh", environment };
         service.clean_up_after_us();
-        Ok(Self { bootstrap: service.start()?, service: Some(service) })
+        Ok(Self { bootstrap: service.start()?, client: Vec::new(), service: Some(service) })
+    }
+
+    /// The same broker, with settings that every client of it needs.
+    pub fn with_client(self, settings: &[(&str, &str)]) -> Self {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        Self { client: settings.iter().map(owned).collect(), ..self }
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        for (key, value) in &self.client {
+            config.set(key, value);
+        }
+        config
     }
 
     /// `host:port`.
@@ -161,7 +186,7 @@ impl Kafka {
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {
-        ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().unwrap()
+        self.config().create().unwrap()
     }
 
     /// Creates a topic and waits until its partitions have leaders.
@@ -177,8 +202,7 @@ impl Kafka {
     }
 
     fn wait_for_leaders(&self, topic: &str, partitions: i32) {
-        let client: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().unwrap();
+        let client: BaseConsumer = self.config().create().unwrap();
         super::wait_until(&format!("{partitions} leaders of {topic}"), BROKER_WAIT, || {
             let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(5)).ok()?;
             let found = metadata.topics().first()?;
@@ -219,12 +243,8 @@ impl Kafka {
 
     /// A bare producer with further settings.
     pub fn producer_with(&self, settings: &[(&str, &str)]) -> BaseProducer {
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", &self.bootstrap)
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "5")
-            .set("message.timeout.ms", "300000");
+        let mut config = self.config();
+        config.set("enable.idempotence", "true").set("linger.ms", "5").set("message.timeout.ms", "300000");
         for (key, value) in settings {
             config.set(*key, *value);
         }
@@ -233,11 +253,7 @@ impl Kafka {
 
     /// First unreadable offset of each partition, for readers of committed records.
     pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
-        let client: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.bootstrap)
-            .set("isolation.level", "read_committed")
-            .create()
-            .unwrap();
+        let client: BaseConsumer = self.config().set("isolation.level", "read_committed").create().unwrap();
         let metadata = client.fetch_metadata(Some(topic), BROKER_WAIT).unwrap();
         let numbers: Vec<i32> =
             metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
@@ -247,8 +263,8 @@ impl Kafka {
 
     /// Everything in a topic: key and value by partition and offset.
     pub fn read_all(&self, topic: &str) -> BTreeMap<(i32, i64), StoredMessage> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.bootstrap)
+        let consumer: BaseConsumer = self
+            .config()
             .set("group.id", "tests-read-all")
             .set("enable.auto.commit", "false")
             .create()

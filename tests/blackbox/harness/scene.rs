@@ -100,8 +100,11 @@ impl Scene {
     /// Waits until everything that the topic holds now is applied.
     pub fn wait_caught_up(&self, within: Duration) {
         let ends = self.kafka.ends(&self.topic);
-        let wanted: BTreeMap<i32, u64> =
-            ends.into_iter().filter(|(_, end)| *end > 0).map(|(number, end)| (number, end as u64 - 1)).collect();
+        let wanted: BTreeMap<i32, u64> = ends
+            .into_iter()
+            .filter(|(_, end)| *end > 0)
+            .map(|(number, end)| (number, end as u64 - 1))
+            .collect();
         let mut last = BTreeMap::new();
         let caught_up = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             wait_until("all positions to be applied", within, || {
@@ -109,7 +112,11 @@ impl Scene {
                 wanted.iter().all(|(number, end)| last.get(number) >= Some(end)).then_some(())
             });
         }));
-        assert!(caught_up.is_ok(), "positions {last:?} instead of {wanted:?}; pipelines {}", self.pipelines());
+        assert!(
+            caught_up.is_ok(),
+            "positions {last:?} instead of {wanted:?}; pipelines {}",
+            self.pipelines()
+        );
     }
 
     /// Compares everything with the model: ids, vectors, payloads, the count, and that search finds some.

@@ -1,15 +1,11 @@
-//! One assigned partition, and the batch that is being gathered for it.
+//! All partitions that are being read, and the order in which their batches go out.
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-
 use super::context::PartitionKey;
-use super::placement::{Placement, position_of};
+use super::partition::{Incoming, Partition};
 use crate::source::PartitionLag;
-use crate::types::{PartitionPosition, RawBatch, RawRecord, RawRows};
+use crate::types::{PartitionPosition, RawBatch};
 
 /// When a batch is handed out.
 #[derive(Debug, Clone, Copy)]
@@ -19,182 +15,13 @@ pub(super) struct Limits {
     pub linger: Duration,
 }
 
-/// A message of the client, borrowed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Incoming<'a> {
-    pub offset: i64,
-    pub key: Option<&'a [u8]>,
-    pub value: Option<&'a [u8]>,
-    pub timestamp_ms: Option<i64>,
-}
-
-impl Incoming<'_> {
-    fn bytes(&self) -> usize {
-        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
-    }
-}
-
-/// A partition that is being read.
-#[derive(Debug)]
-pub(super) struct Partition {
-    name: Arc<str>,
-    epoch: u64,
-    /// The last offset that was handed out: `from` of the next batch.
-    handed: Option<i64>,
-    /// The last offset accounted for, handed out or gathered.
-    seen: Option<i64>,
-    gathered: Gathered,
-    /// Has a record come since reading started?
-    has_come: bool,
-    /// First offset past the last one known to exist.
-    end: i64,
-    /// Bounded reads: first offset that is not wanted.
-    stop: Option<i64>,
-    /// How far our log holds the partition.
-    durable: Option<i64>,
-    /// How far that was told to the broker.
-    committed: Option<i64>,
-}
-
-/// Keys and values of one batch lie in one block: one allocation instead of two per record.
-#[derive(Debug, Default)]
-struct Gathered {
-    since: Option<Instant>,
-    block: BytesMut,
-    records: Vec<Slot>,
-    /// Size of the batch before: the next one will be about as large. Room is taken only when a record comes,
-    /// so that a thousand idle partitions hold nothing.
-    expected: (usize, usize),
-}
-
-#[derive(Debug)]
-struct Slot {
-    offset: i64,
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
-    timestamp_ms: Option<i64>,
-}
-
-impl Partition {
-    /// Starts reading at `placement`; `stop` bounds it.
-    pub(super) fn new(name: Arc<str>, placement: Placement, end: i64, stop: Option<i64>) -> Self {
-        Self {
-            name,
-            epoch: placement.epoch,
-            handed: placement.from,
-            seen: placement.seen().max(placement.from),
-            gathered: Gathered::default(),
-            has_come: false,
-            end,
-            stop,
-            durable: None,
-            committed: None,
-        }
-    }
-
-    /// How far this source has come, whether or not our log has caught up with it.
-    pub(super) fn reached(&self) -> PartitionPosition {
-        PartitionPosition { epoch: self.epoch, position: self.handed.map(position_of) }
-    }
-
-    pub(super) fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    /// Has a record come since reading started?
-    pub(super) fn has_come(&self) -> bool {
-        self.has_come
-    }
-
-    /// Has a bounded read handed out all it wants?
-    pub(super) fn is_done(&self) -> bool {
-        self.stop.is_some_and(|stop| self.handed.map_or(0, |handed| handed + 1) >= stop)
-    }
-
-    fn add(&mut self, incoming: Incoming<'_>, now: Instant) {
-        self.gathered.since.get_or_insert(now);
-        if self.gathered.records.is_empty() {
-            let (bytes, records) = self.gathered.expected;
-            self.gathered.block.reserve(bytes);
-            self.gathered.records.reserve(records);
-        }
-        let key = incoming.key.map(|bytes| self.gathered.keep(bytes));
-        let value = incoming.value.map(|bytes| self.gathered.keep(bytes));
-        let Incoming { offset, timestamp_ms, .. } = incoming;
-        self.gathered.records.push(Slot { offset, key, value, timestamp_ms });
-        self.seen = Some(offset);
-        self.has_come = true;
-        self.end = self.end.max(offset + 1);
-    }
-
-    /// Everything up to `last` has passed, whatever of it was visible. Says whether that was news.
-    fn pass(&mut self, last: i64, now: Instant) -> bool {
-        let last = self.stop.map_or(last, |stop| last.min(stop - 1));
-        if last < 0 || self.seen.is_some_and(|seen| seen >= last) {
-            return false;
-        }
-        self.seen = Some(last);
-        self.end = self.end.max(last + 1);
-        self.gathered.since.get_or_insert(now);
-        true
-    }
-
-    /// What is gathered, with the position moved as far as is known; `None` where there is no news.
-    fn emit(&mut self) -> Option<RawBatch> {
-        let to = self.seen.filter(|_| self.seen > self.handed)?;
-        let Gathered { block, records, .. } = std::mem::take(&mut self.gathered);
-        self.gathered.expected = (block.len(), records.len());
-        let block = block.freeze();
-        let slice = |range: Option<Range<usize>>| range.map(|range| block.slice(range));
-        let rows = records
-            .into_iter()
-            .map(|slot| RawRecord {
-                position: position_of(slot.offset),
-                key: slice(slot.key),
-                value: slice(slot.value),
-                timestamp_ms: slot.timestamp_ms,
-            })
-            .collect();
-        let from = std::mem::replace(&mut self.handed, Some(to));
-        Some(RawBatch {
-            partition: Arc::clone(&self.name),
-            epoch: self.epoch,
-            from: from.map(position_of),
-            to: position_of(to),
-            rows: RawRows::Records(rows),
-        })
-    }
-
-    fn lag(&self) -> PartitionLag {
-        PartitionLag {
-            partition: self.name.to_string(),
-            position: self.handed.map(position_of),
-            end: (self.end > 0).then(|| position_of(self.end - 1)),
-            behind: Some(self.behind()),
-        }
-    }
-
-    /// Offsets between what was handed out and the end.
-    pub(super) fn behind(&self) -> u64 {
-        self.end.saturating_sub(self.handed.map_or(0, |handed| handed + 1)).try_into().unwrap_or(0)
-    }
-}
-
-impl Gathered {
-    fn keep(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.block.len();
-        self.block.extend_from_slice(bytes);
-        start..self.block.len()
-    }
-}
-
 /// All partitions that are being read.
 ///
 /// Gathered bytes are bounded: at most [`GATHERED_BATCHES`] batches over all partitions, since records of a
 /// topic with many partitions may come interleaved.
 pub(super) struct Partitions {
     limits: Limits,
-    by_topic: HashMap<String, BTreeMap<i32, Partition>>,
+    by_topic: ByTopic,
     /// Partitions with something gathered, oldest first. An entry whose time is not the partition's `since`
     /// is left over from a batch that has gone out.
     open: VecDeque<(Instant, PartitionKey)>,
@@ -202,6 +29,8 @@ pub(super) struct Partitions {
     /// Batches complete before their turn.
     out: VecDeque<RawBatch>,
 }
+
+type ByTopic = HashMap<String, BTreeMap<i32, Partition>>;
 
 /// More lets the batches of many slow partitions fill up; fewer holds less memory.
 const GATHERED_BATCHES: usize = 16;
@@ -254,8 +83,8 @@ impl Partitions {
         let Some(partition) = self.by_topic.get_mut(topic).and_then(|numbers| numbers.remove(number)) else {
             return;
         };
-        self.gathered_bytes -= partition.gathered.block.len();
-        self.out.retain(|batch| batch.partition != partition.name);
+        self.gathered_bytes -= partition.gathered_bytes();
+        self.out.retain(|batch| batch.partition != *partition.name());
     }
 
     /// Ends a partition and hands out what it has gathered. Says how far that reaches.
@@ -267,33 +96,31 @@ impl Partitions {
 
     /// Gathers a message; of a partition that is no longer ours it is dropped.
     pub(super) fn take(&mut self, topic: &str, number: i32, incoming: Incoming<'_>, now: Instant) {
-        let Some(partition) = self.by_topic.get_mut(topic).and_then(|numbers| numbers.get_mut(&number))
-        else {
+        let Some(partition) = find(&mut self.by_topic, topic, number) else {
             return;
         };
         // Behind what was seen: the client went back further than it was asked to.
-        if partition.seen.is_some_and(|seen| seen >= incoming.offset) {
+        if partition.has_seen(incoming.offset) {
             return;
         }
         // Past the bound: everything before it has passed.
-        if let Some(stop) = partition.stop.filter(|&stop| incoming.offset >= stop) {
+        if let Some(stop) = partition.stop_before(incoming.offset) {
             return self.pass(&(topic.to_owned(), number), stop - 1, now);
         }
         let adding = incoming.bytes();
-        if !partition.gathered.records.is_empty()
-            && partition.gathered.block.len() + adding > self.limits.bytes
-        {
-            self.gathered_bytes -= partition.gathered.block.len();
+        if partition.gathered_records() > 0 && partition.gathered_bytes() + adding > self.limits.bytes {
+            self.gathered_bytes -= partition.gathered_bytes();
             self.out.extend(partition.emit());
         }
-        if partition.gathered.since.is_none() {
+        if partition.since().is_none() {
             self.open.push_back((now, (topic.to_owned(), number)));
         }
         partition.add(incoming, now);
         self.gathered_bytes += adding;
-        let gathered = &partition.gathered;
-        if gathered.block.len() >= self.limits.bytes || gathered.records.len() >= self.limits.records {
-            self.gathered_bytes -= gathered.block.len();
+        if partition.gathered_bytes() >= self.limits.bytes
+            || partition.gathered_records() >= self.limits.records
+        {
+            self.gathered_bytes -= partition.gathered_bytes();
             self.out.extend(partition.emit());
         }
     }
@@ -302,10 +129,10 @@ impl Partitions {
     /// it ends a stretch, so nothing is gained by waiting.
     pub(super) fn pass(&mut self, key: &PartitionKey, last: i64, now: Instant) {
         let (topic, number) = key;
-        let Some(partition) = self.by_topic.get_mut(topic).and_then(|numbers| numbers.get_mut(number)) else {
+        let Some(partition) = find(&mut self.by_topic, topic, *number) else {
             return;
         };
-        if partition.pass(last, now) && partition.gathered.records.is_empty() {
+        if partition.pass(last, now) && partition.gathered_records() == 0 {
             self.out.extend(partition.emit());
         }
     }
@@ -317,7 +144,7 @@ impl Partitions {
             return Some(batch);
         }
         while let Some((since, key)) = self.open.front() {
-            let is_left_over = self.get(key).is_none_or(|partition| partition.gathered.since != Some(*since));
+            let is_left_over = self.get(key).is_none_or(|partition| partition.since() != Some(*since));
             let is_ripe = now.saturating_duration_since(*since) >= self.limits.linger
                 || self.gathered_bytes >= GATHERED_BATCHES * self.limits.bytes;
             if !is_left_over && !is_ripe {
@@ -350,14 +177,14 @@ impl Partitions {
 
     /// A newer end, as far as it is known.
     pub(super) fn note_end(&mut self, topic: &str, number: i32, end: i64) {
-        if let Some(partition) = self.by_topic.get_mut(topic).and_then(|numbers| numbers.get_mut(&number)) {
-            partition.end = partition.end.max(end);
+        if let Some(partition) = find(&mut self.by_topic, topic, number) {
+            partition.note_end(end);
         }
     }
 
     pub(super) fn note_durable(&mut self, (topic, number): &PartitionKey, offset: i64) {
-        if let Some(partition) = self.by_topic.get_mut(topic).and_then(|numbers| numbers.get_mut(number)) {
-            partition.durable = partition.durable.max(Some(offset));
+        if let Some(partition) = find(&mut self.by_topic, topic, *number) {
+            partition.note_durable(offset);
         }
     }
 
@@ -366,9 +193,8 @@ impl Partitions {
         let mut moved = Vec::new();
         for (topic, numbers) in &mut self.by_topic {
             for (&number, partition) in numbers {
-                if let Some(durable) = partition.durable.filter(|_| partition.durable > partition.committed) {
-                    partition.committed = partition.durable;
-                    moved.push(((topic.clone(), number), durable + 1));
+                if let Some(next) = partition.take_uncommitted() {
+                    moved.push(((topic.clone(), number), next));
                 }
             }
         }
@@ -376,30 +202,25 @@ impl Partitions {
     }
 
     fn emit(&mut self, (topic, number): &PartitionKey) {
-        let Some(partition) = self.by_topic.get_mut(topic).and_then(|numbers| numbers.get_mut(number)) else {
+        let Some(partition) = find(&mut self.by_topic, topic, *number) else {
             return;
         };
-        self.gathered_bytes -= partition.gathered.block.len();
+        self.gathered_bytes -= partition.gathered_bytes();
         self.out.extend(partition.emit());
     }
 }
 
-/// `topic/partition`.
-pub(super) fn name_of((topic, number): &PartitionKey) -> Arc<str> {
-    format!("{topic}/{number}").into()
-}
-
-/// The reverse of [`name_of`]; topic names have no slash.
-pub(super) fn key_of(name: &str) -> Option<PartitionKey> {
-    let (topic, number) = name.split_once('/')?;
-    Some((topic.to_owned(), number.parse().ok()?))
+fn find<'a>(by_topic: &'a mut ByTopic, topic: &str, number: i32) -> Option<&'a mut Partition> {
+    by_topic.get_mut(topic)?.get_mut(&number)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::partition::{key_of, name_of};
     use super::super::placement::{Watermarks, place};
     use super::*;
+    use crate::types::RawRows;
 
     fn limits() -> Limits {
         Limits { bytes: 100, records: 3, linger: Duration::from_millis(10) }

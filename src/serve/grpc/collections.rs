@@ -1,0 +1,81 @@
+//! The service `Collections`.
+use proximadb_proto::v1;
+use proximadb_proto::v1::collections_server::Collections;
+use tonic::Request;
+
+use super::{Reply, Service, convert, deadline, reply};
+use crate::engine::NewCollection;
+use crate::serve::doors::within;
+use crate::serve::error_map::ApiError;
+use crate::serve::wire::collection::{check_dim, check_graph, check_name};
+
+fn new_collection(request: v1::CreateCollectionRequest) -> Result<NewCollection, ApiError> {
+    check_name(&request.collection)?;
+    let graph = convert::graph(request.graph);
+    check_graph(graph, "graph")?;
+    let dim = check_dim(request.dim.into(), "dim")?;
+    Ok(NewCollection { name: request.collection, dim, distance: convert::distance(request.distance)?, graph })
+}
+
+#[tonic::async_trait]
+impl Collections for Service {
+    async fn create(
+        &self,
+        request: Request<v1::CreateCollectionRequest>,
+    ) -> Reply<v1::CreateCollectionResponse> {
+        let timeout = deadline(&request).unwrap_or(self.0.limits.timeout_default);
+        let created = async {
+            let new = new_collection(request.into_inner())?;
+            within(timeout, "creating the collection", self.0.engine.create_collection(new)).await?;
+            Ok(v1::CreateCollectionResponse {})
+        };
+        reply(created.await)
+    }
+
+    async fn list(&self, _: Request<v1::ListCollectionsRequest>) -> Reply<v1::ListCollectionsResponse> {
+        let collections = self.0.engine.collections().iter().map(convert::config).collect();
+        reply(Ok(v1::ListCollectionsResponse { collections }))
+    }
+
+    async fn describe(
+        &self,
+        request: Request<v1::DescribeCollectionRequest>,
+    ) -> Reply<v1::DescribeCollectionResponse> {
+        let found = self.0.engine.collection(&request.get_ref().collection).map_err(ApiError::from);
+        reply(found.map(|collection| {
+            let info = collection.info();
+            v1::DescribeCollectionResponse {
+                config: Some(convert::config(collection.config())),
+                status: info.status.to_string(),
+                points: info.points,
+                indexed_points: info.indexed_points,
+                segments: info.segments,
+                memory_bytes: info.memory_bytes,
+                disk_bytes: info.disk_bytes,
+                durable_lsn: info.durable_lsn.0,
+                applied_lsn: info.applied_lsn.0,
+                flushed_lsn: info.flushed_lsn.0,
+                quarantined: info.quarantined,
+            }
+        }))
+    }
+
+    async fn exists(
+        &self,
+        request: Request<v1::CollectionExistsRequest>,
+    ) -> Reply<v1::CollectionExistsResponse> {
+        let name = &request.get_ref().collection;
+        let exists = self.0.engine.collections().iter().any(|config| config.name == *name);
+        reply(Ok(v1::CollectionExistsResponse { exists }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteCollectionRequest>,
+    ) -> Reply<v1::DeleteCollectionResponse> {
+        let timeout = deadline(&request).unwrap_or(self.0.limits.timeout_default);
+        let work = self.0.engine.delete_collection(&request.get_ref().collection);
+        let deleted = within(timeout, "deleting the collection", work).await;
+        reply(deleted.map(|deleted| v1::DeleteCollectionResponse { deleted }))
+    }
+}

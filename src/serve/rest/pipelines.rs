@@ -1,0 +1,60 @@
+//! Pipelines: what they are doing, and how far behind.
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::Names;
+use crate::engine::{EngineError, PipelineStatus};
+use crate::serve::answer::Answer;
+use crate::serve::doors::Doors;
+use crate::serve::error_map::ApiError;
+use crate::serve::params::Params;
+
+type Reply<T> = Result<Answer<T>, ApiError>;
+
+fn find(doors: &Doors, name: &str) -> Result<PipelineStatus, ApiError> {
+    let all = doors.engine.pipelines();
+    let known = || all.iter().map(|pipeline| pipeline.name.clone()).collect();
+    match all.iter().find(|pipeline| pipeline.name == name) {
+        Some(found) => Ok(found.clone()),
+        None => Err(EngineError::PipelineNotFound { name: name.to_string(), known: known() }.into()),
+    }
+}
+
+/// `GET /pipelines`.
+pub async fn list(State(doors): State<Doors>, params: Params) -> Reply<Value> {
+    params.known(&[])?;
+    Ok(Answer::new(json!({"pipelines": doors.engine.pipelines()})))
+}
+
+/// `GET /pipelines/{p}`.
+pub async fn describe(
+    State(doors): State<Doors>,
+    Names(name): Names<String>,
+    params: Params,
+) -> Reply<PipelineStatus> {
+    params.known(&[])?;
+    find(&doors, &name).map(Answer::new)
+}
+
+/// `GET /pipelines/{p}/lag`.
+pub async fn lag(State(doors): State<Doors>, Names(name): Names<String>, params: Params) -> Reply<Value> {
+    params.known(&[])?;
+    let found = find(&doors, &name)?;
+    // Only where every partition knows its end is there a sum.
+    let behind: Option<u64> = found.lag.iter().map(|partition| partition.behind).sum();
+    Ok(Answer::new(json!({"pipeline": found.name, "behind": behind, "partitions": found.lag})))
+}
+
+/// `POST /pipelines/{p}/pause`.
+pub async fn pause(State(doors): State<Doors>, Names(name): Names<String>, params: Params) -> Reply<bool> {
+    params.known(&[])?;
+    doors.engine.pause_pipeline(&name).await?;
+    Ok(Answer::new(true))
+}
+
+/// `POST /pipelines/{p}/resume`.
+pub async fn resume(State(doors): State<Doors>, Names(name): Names<String>, params: Params) -> Reply<bool> {
+    params.known(&[])?;
+    doors.engine.resume_pipeline(&name).await?;
+    Ok(Answer::new(true))
+}

@@ -1,0 +1,468 @@
+//! Bodies that create and change collections, and what describes them.
+use serde::Deserialize;
+use serde::de::Deserializer;
+use serde_json::{Value, json};
+
+use crate::engine::{CollectionInfo, NewCollection};
+use crate::query::Instant;
+use crate::serve::error_map::ApiError;
+use crate::serve::json::{NOT_SUPPORTED, NoEffect, Unsupported, checked, parse};
+use crate::types::{CollectionConfig, Distance, GraphParams};
+
+/// Components of a vector at most: what the file formats hold.
+const DIM_MAX: u64 = 65_536;
+/// Links beyond this cost memory without finding more.
+const M_RANGE: std::ops::RangeInclusive<u32> = 2..=512;
+/// Candidates beyond this make a build take hours.
+const EF_CONSTRUCT_RANGE: std::ops::RangeInclusive<u32> = 1..=10_000;
+/// Bytes of a collection's name at most.
+const NAME_BYTES_MAX: usize = 255;
+
+/// `PUT /collections/{c}`.
+///
+/// Accepted without effect, since they place or tune what is placed and tuned here otherwise: `on_disk_payload`,
+/// `payload`, `id_tracker`, `optimizers_config`, `wal_config`, `quantization_config`, and beside `m`,
+/// `ef_construct` and `full_scan_threshold` all of `hnsw_config`. Refused, since ignoring them would break a
+/// promise: several shards or replicas, named, sparse and multi-vectors, datatypes other than `float32`,
+/// strict mode, metadata.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody {
+    vectors: Value,
+    hnsw_config: Option<HnswBody>,
+    #[serde(default, rename = "shard_number")]
+    _shard_number: OnlyOne,
+    #[serde(default, rename = "replication_factor")]
+    _replication_factor: OnlyOne,
+    #[serde(default, rename = "write_consistency_factor")]
+    _write_consistency_factor: OnlyOne,
+    #[serde(default, rename = "sharding_method")]
+    _sharding_method: OnlyAuto,
+    #[serde(default, rename = "sparse_vectors")]
+    _sparse_vectors: NothingIn,
+    #[serde(default, rename = "strict_mode_config")]
+    _strict_mode_config: NotEnabled,
+    #[serde(default, rename = "metadata")]
+    _metadata: NothingIn,
+    #[serde(default, rename = "init_from")]
+    _init_from: Unsupported,
+    #[serde(default, rename = "on_disk_payload")]
+    _on_disk_payload: NoEffect,
+    #[serde(default, rename = "payload")]
+    _payload: NoEffect,
+    #[serde(default, rename = "id_tracker")]
+    _id_tracker: NoEffect,
+    #[serde(default, rename = "optimizers_config")]
+    _optimizers_config: NoEffect,
+    #[serde(default, rename = "wal_config")]
+    _wal_config: NoEffect,
+    #[serde(default, rename = "quantization_config")]
+    _quantization_config: NoEffect,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VectorParams {
+    size: u64,
+    distance: DistanceName,
+    hnsw_config: Option<HnswBody>,
+    #[serde(default, rename = "multivector_config")]
+    _multivector_config: Unsupported,
+    #[serde(default, rename = "datatype")]
+    _datatype: OnlyFloat32,
+    #[serde(default, rename = "on_disk")]
+    _on_disk: NoEffect,
+    #[serde(default, rename = "memory")]
+    _memory: NoEffect,
+    #[serde(default, rename = "quantization_config")]
+    _quantization_config: NoEffect,
+}
+
+impl VectorParams {
+    fn of(vectors: &Value) -> Result<Self, ApiError> {
+        let expected = "give {\"size\": n, \"distance\": name}";
+        let Some(fields) = vectors.as_object() else {
+            return Err(ApiError::invalid("invalid_request", "vectors", expected));
+        };
+        if !fields.contains_key("size") && (fields.is_empty() || fields.values().any(Value::is_object)) {
+            let what = "a collection with named vectors (or without any)";
+            return Err(ApiError::unsupported("vectors", format!("{what} {NOT_SUPPORTED}; {expected}")));
+        }
+        // Through text, so that a mistake inside is named with its path.
+        parse(vectors.to_string().as_bytes()).map_err(|error| error.under("vectors"))
+    }
+}
+
+/// `hnsw_config`, complete or in part.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HnswBody {
+    m: Option<u32>,
+    ef_construct: Option<u32>,
+    full_scan_threshold: Option<u32>,
+    #[serde(default, rename = "max_indexing_threads")]
+    _max_indexing_threads: NoEffect,
+    #[serde(default, rename = "on_disk")]
+    _on_disk: NoEffect,
+    #[serde(default, rename = "memory")]
+    _memory: NoEffect,
+    #[serde(default, rename = "payload_m")]
+    _payload_m: NoEffect,
+    #[serde(default, rename = "inline_storage")]
+    _inline_storage: NoEffect,
+}
+
+impl HnswBody {
+    fn over(self, base: GraphParams) -> GraphParams {
+        GraphParams {
+            m: self.m.unwrap_or(base.m),
+            ef_construct: self.ef_construct.unwrap_or(base.ef_construct),
+            full_scan_threshold: self.full_scan_threshold.unwrap_or(base.full_scan_threshold),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct DistanceName(Distance);
+
+impl<'de> Deserialize<'de> for DistanceName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, |value| {
+            let name = value.as_str().unwrap_or_default().to_ascii_lowercase();
+            match name.as_str() {
+                "cosine" => Ok(Self(Distance::Cosine)),
+                "dot" => Ok(Self(Distance::Dot)),
+                "euclid" | "l2" => Ok(Self(Distance::L2)),
+                "manhattan" => Err(format!("{value} {NOT_SUPPORTED}; there are Cosine, Dot, Euclid")),
+                _ => Err(format!("{value} is none of Cosine, Dot, Euclid")),
+            }
+        })
+    }
+}
+
+/// Declares a type that takes null and what `accepts` says, and refuses the rest in these words.
+macro_rules! accepts_only {
+    ($name:ident, $accepts:expr, $words:expr) => {
+        #[derive(Debug, Default)]
+        struct $name;
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let accepts: fn(&Value) -> bool = $accepts;
+                checked(deserializer, |value| match value {
+                    Value::Null => Ok(Self),
+                    value if accepts(&value) => Ok(Self),
+                    other => Err(format!("{other} {NOT_SUPPORTED}; {}", $words)),
+                })
+            }
+        }
+    };
+}
+
+accepts_only!(OnlyOne, |value| *value == 1, "leave it out or give 1");
+accepts_only!(OnlyAuto, |value| value == "auto", "leave it out or give \"auto\"");
+accepts_only!(OnlyFloat32, |value| value == "float32", "leave it out or give \"float32\"");
+accepts_only!(NothingIn, |value| value.as_object().is_some_and(|fields| fields.is_empty()), "leave it out");
+accepts_only!(
+    NotEnabled,
+    |value| value["enabled"] != true && value.is_object(),
+    "leave it out or give {\"enabled\": false}"
+);
+
+impl CreateBody {
+    /// The collection to be created.
+    pub fn build(self, name: String) -> Result<NewCollection, ApiError> {
+        check_name(&name)?;
+        let VectorParams { size, distance, hnsw_config, .. } = VectorParams::of(&self.vectors)?;
+        let graph = self.hnsw_config.unwrap_or_default().over(GraphParams::default());
+        let graph = hnsw_config.unwrap_or_default().over(graph);
+        let dim = check_dim(size, "vectors.size")?;
+        check_graph(graph, "hnsw_config")?;
+        Ok(NewCollection { name, dim, distance: distance.0, graph })
+    }
+}
+
+/// `PATCH /collections/{c}`: what changes nothing is accepted, so that scripts written for others run; what would
+/// change an index is refused.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchBody {
+    hnsw_config: Option<HnswBody>,
+    #[serde(default, rename = "vectors")]
+    _vectors: NothingIn,
+    #[serde(default, rename = "sparse_vectors")]
+    _sparse_vectors: NothingIn,
+    #[serde(default, rename = "strict_mode_config")]
+    _strict_mode_config: NotEnabled,
+    #[serde(default, rename = "metadata")]
+    _metadata: NothingIn,
+    #[serde(default, rename = "params")]
+    _params: ParamsPatch,
+    #[serde(default, rename = "optimizers_config")]
+    _optimizers_config: NoEffect,
+    #[serde(default, rename = "quantization_config")]
+    _quantization_config: NoEffect,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ParamsPatch {
+    #[serde(rename = "replication_factor")]
+    _replication_factor: OnlyOne,
+    #[serde(rename = "write_consistency_factor")]
+    _write_consistency_factor: OnlyOne,
+    #[serde(rename = "read_fan_out_factor")]
+    _read_fan_out_factor: NoEffect,
+    #[serde(rename = "read_fan_out_delay_ms")]
+    _read_fan_out_delay_ms: NoEffect,
+    #[serde(rename = "on_disk_payload")]
+    _on_disk_payload: NoEffect,
+    #[serde(rename = "payload")]
+    _payload: NoEffect,
+    #[serde(rename = "id_tracker")]
+    _id_tracker: NoEffect,
+}
+
+impl PatchBody {
+    /// Refuses what would change the collection.
+    pub fn check(self, config: &CollectionConfig) -> Result<(), ApiError> {
+        let wanted = self.hnsw_config.unwrap_or_default().over(config.graph);
+        if wanted == config.graph {
+            return Ok(());
+        }
+        let what = format!("changing index parameters {NOT_SUPPORTED}; create another collection with them");
+        Err(ApiError::unsupported("hnsw_config", what))
+    }
+}
+
+/// `PUT /collections/{c}/index`: every payload field is a typed column that filters read, so there is nothing to
+/// build; the request is checked and answered as completed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IndexBody {
+    field_name: String,
+    field_schema: Option<Value>,
+}
+
+/// Kinds of payload indexes that columns serve.
+const SERVED_SCHEMAS: [&str; 7] = ["keyword", "integer", "float", "bool", "datetime", "uuid", "text"];
+
+impl IndexBody {
+    /// Refuses kinds whose conditions we don't have.
+    pub fn check(&self) -> Result<(), ApiError> {
+        if self.field_name.is_empty() {
+            return Err(ApiError::invalid("invalid_request", "field_name", "is empty"));
+        }
+        let kind = match &self.field_schema {
+            None | Some(Value::Null) => return Ok(()),
+            Some(Value::String(kind)) => kind.as_str(),
+            Some(other) => other["type"].as_str().unwrap_or_default(),
+        };
+        match kind {
+            kind if SERVED_SCHEMAS.contains(&kind) => Ok(()),
+            "geo" => Err(ApiError::unsupported("field_schema", format!("\"geo\" {NOT_SUPPORTED}"))),
+            other => {
+                let problem = format!("{other:?} is none of {}", SERVED_SCHEMAS.join(", "));
+                Err(ApiError::invalid("invalid_request", "field_schema", problem))
+            }
+        }
+    }
+}
+
+/// 1–255 bytes of letters, digits, `_`, `-`, `.`; not `.` or `..`, which URLs swallow.
+pub fn check_name(name: &str) -> Result<(), ApiError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let problem = match name {
+        "" => "is empty".to_string(),
+        "." | ".." => format!("{name:?} is part of no URL"),
+        name if name.len() > NAME_BYTES_MAX => {
+            format!("has {} bytes; at most {NAME_BYTES_MAX} are allowed", name.len())
+        }
+        name => match name.chars().find(|c| !allowed(*c)) {
+            None => return Ok(()),
+            Some(other) => format!("{name:?} holds {other:?}; letters, digits, '_', '-' and '.' are allowed"),
+        },
+    };
+    Err(ApiError::invalid("invalid_name", "collection", problem))
+}
+
+/// 1–65,536.
+pub fn check_dim(dim: u64, at: &str) -> Result<u32, ApiError> {
+    match u32::try_from(dim) {
+        Ok(fits) if (1..=DIM_MAX).contains(&dim) => Ok(fits),
+        _ => Err(ApiError::invalid(
+            "invalid_dimension",
+            at,
+            format!("must be between 1 and {DIM_MAX}, not {dim}"),
+        )),
+    }
+}
+
+/// Index parameters that can be built with.
+pub fn check_graph(graph: GraphParams, at: &str) -> Result<(), ApiError> {
+    for (key, value, range) in
+        [("m", graph.m, M_RANGE), ("ef_construct", graph.ef_construct, EF_CONSTRUCT_RANGE)]
+    {
+        if !range.contains(&value) {
+            let problem = format!("must be between {} and {}, not {value}", range.start(), range.end());
+            return Err(ApiError::invalid("invalid_index_parameters", &format!("{at}.{key}"), problem));
+        }
+    }
+    Ok(())
+}
+
+/// The answer to `GET /collections/{c}`, with what clients require of it and our marks beside.
+pub fn describe(config: &CollectionConfig, info: &CollectionInfo) -> Value {
+    json!({
+        "status": info.status,
+        "optimizer_status": "ok",
+        "points_count": info.points,
+        "indexed_vectors_count": info.indexed_points,
+        "segments_count": info.segments,
+        "config": {
+            "params": {
+                "vectors": {"size": config.dim, "distance": config.distance.client_name()},
+                "shard_number": 1,
+                "replication_factor": 1,
+                "write_consistency_factor": 1,
+                "on_disk_payload": true,
+            },
+            "hnsw_config": {
+                "m": config.graph.m,
+                "ef_construct": config.graph.ef_construct,
+                "full_scan_threshold": config.graph.full_scan_threshold,
+            },
+            // Clients require these two; segments and flushes follow sizes and ages instead.
+            "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": 0},
+        },
+        "payload_schema": {},
+        "created_at": Instant::format_millis(config.created_ms),
+        "memory_bytes": info.memory_bytes,
+        "disk_bytes": info.disk_bytes,
+        "durable_lsn": info.durable_lsn,
+        "applied_lsn": info.applied_lsn,
+        "flushed_lsn": info.flushed_lsn,
+        "quarantined": info.quarantined,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::serve::batch::tests::collection;
+
+    fn create(text: &str) -> Result<NewCollection, ApiError> {
+        parse::<CreateBody>(text.as_bytes())?.build("c".into())
+    }
+
+    #[test]
+    fn the_everyday_call_creates() {
+        let new = create(r#"{"vectors": {"size": 4, "distance": "Cosine"}}"#).unwrap();
+        assert_eq!((new.dim, new.distance, new.graph), (4, Distance::Cosine, GraphParams::default()));
+        let new = create(
+            r#"{"vectors": {"size": 4, "distance": "Euclid", "on_disk": true, "hnsw_config": {"m": 32}},
+                "hnsw_config": {"m": 8, "ef_construct": 200, "on_disk": false}, "shard_number": 1,
+                "optimizers_config": {"indexing_threshold": 0}, "quantization_config": {"scalar": {"type": "int8"}},
+                "sparse_vectors": null, "strict_mode_config": {"enabled": false}, "metadata": {}}"#,
+        )
+        .unwrap();
+        assert_eq!(new.distance, Distance::L2);
+        assert_eq!((new.graph.m, new.graph.ef_construct), (32, 200));
+    }
+
+    #[test]
+    fn what_would_be_ignored_wrongly_is_refused() {
+        let vectors = r#""vectors": {"size": 4, "distance": "Dot"}"#;
+        let cases = [
+            (
+                r#"{"vectors": {"title": {"size": 4, "distance": "Dot"}}}"#.to_string(),
+                "unsupported",
+                "vectors: a collection with named",
+            ),
+            (
+                r#"{"vectors": {"size": 4, "distance": "Manhattan"}}"#.to_string(),
+                "unsupported",
+                "vectors.distance: \"Manhattan\"",
+            ),
+            (
+                r#"{"vectors": {"size": 4, "distance": "cosin"}}"#.to_string(),
+                "invalid_request",
+                "vectors.distance: \"cosin\" is none of",
+            ),
+            (
+                r#"{"vectors": {"size": 4, "distnace": "Dot"}}"#.to_string(),
+                "unknown_field",
+                "vectors: unknown key \"distnace\"; did you mean \"distance\"?",
+            ),
+            (
+                r#"{"vectors": {"size": 0, "distance": "Dot"}}"#.to_string(),
+                "invalid_dimension",
+                "vectors.size: must be between",
+            ),
+            (
+                r#"{"vectors": {"size": 4, "distance": "Dot", "datatype": "uint8"}}"#.to_string(),
+                "unsupported",
+                "vectors.datatype: \"uint8\"",
+            ),
+            (
+                format!(r#"{{{vectors}, "shard_number": 2}}"#),
+                "unsupported",
+                "shard_number: 2 is not supported yet",
+            ),
+            (format!(r#"{{{vectors}, "sparse_vectors": {{"s": {{}}}}}}"#), "unsupported", "sparse_vectors: "),
+            (format!(r#"{{{vectors}, "metadata": {{"a": 1}}}}"#), "unsupported", "metadata: "),
+            (
+                format!(r#"{{{vectors}, "hnsw_config": {{"m": 0}}}}"#),
+                "invalid_index_parameters",
+                "hnsw_config.m: ",
+            ),
+            (
+                format!(r#"{{{vectors}, "hnsw_confg": {{}}}}"#),
+                "unknown_field",
+                "unknown key \"hnsw_confg\"; did you mean \"hnsw_config\"?",
+            ),
+            ("{}".to_string(), "invalid_request", "missing field `vectors`"),
+        ];
+        for (body, code, message) in cases {
+            let error = create(&body).unwrap_err();
+            assert!(error.message().starts_with(message), "{body}: {}", error.message());
+            assert_eq!(error.code(), code, "{body}");
+        }
+    }
+
+    #[test]
+    fn names_that_urls_and_people_can_take() {
+        for name in ["a", "products.v1", "A-b_0", &"x".repeat(255)] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in ["", ".", "..", "a/b", "ä", "a b", &"x".repeat(256)] {
+            assert_eq!(check_name(name).unwrap_err().code(), "invalid_name", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_patch_may_repeat_what_is_but_not_change_it() {
+        let config = collection(Distance::Dot);
+        let patch = |text: &str| parse::<PatchBody>(text.as_bytes()).and_then(|body| body.check(&config));
+        assert!(patch(r#"{"optimizers_config": {"indexing_threshold": 10000}}"#).is_ok());
+        assert!(
+            patch(r#"{"hnsw_config": {"m": 16, "on_disk": true}, "params": {"replication_factor": 1}}"#)
+                .is_ok()
+        );
+        assert_eq!(patch(r#"{"hnsw_config": {"m": 32}}"#).unwrap_err().code(), "unsupported");
+        assert_eq!(patch(r#"{"metadata": {"a": 1}}"#).unwrap_err().code(), "unsupported");
+    }
+
+    #[test]
+    fn payload_indexes_of_kinds_that_filters_know() {
+        let index = |text: &str| parse::<IndexBody>(text.as_bytes()).and_then(|body| body.check());
+        assert!(index(r#"{"field_name": "a", "field_schema": "keyword"}"#).is_ok());
+        assert!(
+            index(r#"{"field_name": "a", "field_schema": {"type": "text", "tokenizer": "word"}}"#).is_ok()
+        );
+        assert!(index(r#"{"field_name": "a"}"#).is_ok());
+        assert_eq!(index(r#"{"field_name": "a", "field_schema": "geo"}"#).unwrap_err().code(), "unsupported");
+        assert!(index(r#"{"field_name": "a", "field_schema": "keywrd"}"#).is_err());
+    }
+}
