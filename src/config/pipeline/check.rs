@@ -84,13 +84,6 @@ pub(super) fn check(spec: &PipelineSpec) -> Vec<Finding> {
             "write durable or searchable, which come together, or leave it out",
         );
     }
-    if spec.errors.dead_letter.is_some() && !matches!(spec.source, SourceSpec::Kafka(_)) {
-        found.add(
-            "errors.dead_letter",
-            "a dead-letter topic needs a Kafka source, whose brokers it lies on",
-            "leave it out: rejected records are kept in the collection's quarantine all the same",
-        );
-    }
     check_decode(&mut found, spec);
     check_map(&mut found, &spec.map);
     check_payload(&mut found, &spec.map);
