@@ -19,5 +19,7 @@ for service in kafka schema-registry; do
   eval "$endpoints"
 done
 
+"$CACHE/venv/bin/python" scripts/publish_passages.py --also hello
 cargo build --profile demo --bin proximadb
-"$TARGET/demo/proximadb" demo --kafka "$KAFKA_BOOTSTRAP" --registry "$SCHEMA_REGISTRY_URL" "$@"
+# The folder also has hello.yaml, which reads what you publish yourself.
+"$TARGET/demo/proximadb" demo --pipeline docs/examples "$@"

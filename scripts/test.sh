@@ -50,6 +50,25 @@ runner() {
   SUMMARY+=("$(printf '%-24s %5d passed %4d failed %4d skipped %5d s' "$name" "$passed" "$failed" "$skipped" $((SECONDS - started)))")
 }
 
+# Segments that the store's own test writes, read by pyarrow and DuckDB: one test per file.
+readers() {
+  local files=$LOGS/viper file passed=0 failed=0
+  PROXIMADB_VIPER_DIR=$files cargo test -q --workspace --lib files_for_other_readers -- --include-ignored || return 1
+  for file in "$files"/*.parquet "$files"/*/*.parquet; do
+    [ -e "$file" ] || continue
+    if "$CACHE/venv/bin/python" tests/readers/check_viper.py "$file" >"$LOGS/viper.out" 2>&1; then
+      passed=$((passed + 1))
+    else
+      failed=$((failed + 1))
+      echo "FAIL: $file"
+      cat "$LOGS/viper.out"
+    fi
+  done
+  [ $passed -gt 0 ] || { echo "FAIL: no Parquet file was written"; failed=1; }
+  echo "readers: $passed passed, $failed failed"
+  [ $failed = 0 ]
+}
+
 exists() { compgen -G "$1" >/dev/null; }
 
 # Our own scripts first: they take a second, and everything below relies on them.
@@ -69,11 +88,12 @@ if [ "$MODE" = all ]; then
   runner doc cargo test --workspace --doc --no-fail-fast
   # What published clients and readers do with the program that was just tested.
   export PROXIMADB_BIN=$TARGET/debug/proximadb
-  for check in tests/clients/*.py tests/readers/*.py; do
+  for check in tests/clients/*.py; do
     [ -e "$check" ] || continue
     [ -x "$PROXIMADB_BIN" ] || cargo build --workspace --bins --tests
     runner "$(basename "$check" .py)" "$CACHE/venv/bin/python" "$check"
   done
+  [ ! -e tests/readers/check_viper.py ] || runner readers readers
 fi
 
 echo

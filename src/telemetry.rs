@@ -14,7 +14,8 @@ const SECONDS: [f64; 16] =
 pub fn init_logs() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let started = match std::env::var("PROXIMADB_LOG_FORMAT").as_deref() {
         Ok("json") => logs.json().try_init(),
         _ => logs.with_target(false).try_init(),

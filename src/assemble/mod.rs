@@ -120,7 +120,11 @@ impl Server {
 
 async fn open_engine(config: &ServerConfig) -> Result<Engine, StartError> {
     let dir = &config.data_dir;
-    std::fs::create_dir_all(dir).map_err(|source| StartError::Io { doing: "create", path: dir.clone(), source })?;
+    std::fs::create_dir_all(dir).map_err(|source| StartError::Io {
+        doing: "create",
+        path: dir.clone(),
+        source,
+    })?;
     let catalog = SqliteCatalog::open(&dir.join("catalog.db")).await.map_err(EngineError::from_catalog)?;
     let catalog: Arc<dyn CatalogStore> = Arc::new(catalog);
     let options = EngineOptions {

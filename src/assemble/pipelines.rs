@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::catalog::{CatalogError, CatalogStore, DesiredState, PipelineRecord};
 use crate::config::pipeline::{PipelineSpec, SecretError, SourceSpec};
 use crate::decode::{
-    self, DryRun, DryRunError, NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaSource, SchemaText, Target,
+    self, DryRun, DryRunError, NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaSource,
+    SchemaText, Target,
 };
 use crate::engine::{Engine, EngineError, NewCollection};
 use crate::ingest::{Ingest, Parts, PartsError};
@@ -125,8 +126,12 @@ async fn collection(
     let found = match (engine.collection(name), &spec.sink.create) {
         (Ok(found), _) => found,
         (Err(_), Some(create)) => {
-            let new =
-                NewCollection { name: name.clone(), dim: given, distance: create.distance, graph: create.hnsw };
+            let new = NewCollection {
+                name: name.clone(),
+                dim: given,
+                distance: create.distance,
+                graph: create.hnsw,
+            };
             engine.create_collection(new).await.map_err(|error| in_engine(spec, error))?
         }
         (Err(_), None) => {
@@ -157,18 +162,14 @@ struct Factory {
 
 impl Factory {
     fn parts(&self) -> Result<Parts, PartsError> {
-        let positions: Arc<dyn PositionLookup> = Arc::new(ShardPositions {
-            shard: Arc::clone(&self.shard),
-            source: self.spec.pipeline.clone(),
-        });
+        let positions: Arc<dyn PositionLookup> =
+            Arc::new(ShardPositions { shard: Arc::clone(&self.shard), source: self.spec.pipeline.clone() });
         let source = open_source(&self.spec, positions).map_err(|error| PartsError {
             transient: matches!(&error, PipelineError::Source(SourceError::Transient { .. })),
             reason: in_full(&error),
         })?;
-        let cache: Arc<dyn SchemaCache> = Arc::new(CatalogSchemas {
-            catalog: Arc::clone(&self.catalog),
-            runtime: self.runtime.clone(),
-        });
+        let cache: Arc<dyn SchemaCache> =
+            Arc::new(CatalogSchemas { catalog: Arc::clone(&self.catalog), runtime: self.runtime.clone() });
         let fatal = |error: &dyn std::error::Error| PartsError { reason: in_full(error), transient: false };
         let schemas: Arc<dyn SchemaSource> =
             schema_source(&self.spec, self.runtime.clone(), Some(cache)).map_err(|error| fatal(&error))?;
@@ -306,7 +307,8 @@ fn dead_letters(spec: &PipelineSpec) -> Result<Option<Box<dyn crate::ingest::Dea
     match &spec.errors.dead_letter {
         None => Ok(None),
         Some(_) => Err(PartsError {
-            reason: "errors.dead_letter needs the Kafka client, which this build was made without".to_string(),
+            reason: "errors.dead_letter needs the Kafka client, which this build was made without"
+                .to_string(),
             transient: false,
         }),
     }
@@ -373,7 +375,8 @@ mod kafka {
         };
         let fatal = |error: &dyn std::error::Error| PartsError { reason: in_full(error), transient: false };
         let client = kafka.client_settings().map_err(|error| fatal(&error))?;
-        let topic = DeadLetterTopic::open(&kafka.brokers, &letters.topic, &client).map_err(|error| fatal(&error))?;
+        let topic =
+            DeadLetterTopic::open(&kafka.brokers, &letters.topic, &client).map_err(|error| fatal(&error))?;
         Ok(Some(Box::new(Letters { topic, pipeline: spec.pipeline.clone() })))
     }
 
@@ -421,7 +424,8 @@ mod kafka {
             let letters: Vec<DeadLetter<'_>> = rejects
                 .iter()
                 .filter_map(|reject| {
-                    let index = records.binary_search_by_key(&reject.position, |record| record.position).ok()?;
+                    let index =
+                        records.binary_search_by_key(&reject.position, |record| record.position).ok()?;
                     let record = records.get(index)?;
                     Some(DeadLetter {
                         partition: &batch.partition,

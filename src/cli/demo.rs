@@ -96,7 +96,9 @@ fn empty(dir: &Path) -> Result<(), Trouble> {
     }
     let is_empty = std::fs::read_dir(dir)?.next().is_none();
     if !is_empty && !dir.join("catalog.db").exists() {
-        return Err(format!("{} is not empty and no data directory of ours; choose another", dir.display()).into());
+        return Err(
+            format!("{} is not empty and no data directory of ours; choose another", dir.display()).into()
+        );
     }
     Ok(std::fs::remove_dir_all(dir)?)
 }
@@ -124,13 +126,23 @@ async fn show(server: &Server, args: &DemoArgs, started: Instant) -> Result<(), 
         }
     }
     latencies.sort();
-    let at = |share: f64| latencies.get(((latencies.len() - 1) as f64 * share) as usize).copied().unwrap_or_default();
+    let at = |share: f64| {
+        latencies.get(((latencies.len() - 1) as f64 * share) as usize).copied().unwrap_or_default()
+    };
     let total = (questions.len() * K) as f64;
     println!();
-    println!("recall@{K} {:.4} against exact search, {:.4} against the data set's own truth", found_exactly as f64 / total, found_truth as f64 / total);
+    println!(
+        "recall@{K} {:.4} against exact search, {:.4} against the data set's own truth",
+        found_exactly as f64 / total,
+        found_truth as f64 / total
+    );
     println!("latency p50 {}, p95 {}, p99 {} (REST, one client)", ms(at(0.5)), ms(at(0.95)), ms(at(0.99)));
     let (p50, p99) = freshness(&http, &base, &collection, &questions).await?;
-    println!("freshness p50 {}, p99 {} (upsert sent to found by a search, fsynced in between)", ms(p50), ms(p99));
+    println!(
+        "freshness p50 {}, p99 {} (upsert sent to found by a search, fsynced in between)",
+        ms(p50),
+        ms(p99)
+    );
     Ok(())
 }
 
@@ -153,10 +165,16 @@ async fn ingest(server: &Server, started: Instant) -> Result<String, Trouble> {
                 bar.finish_and_clear();
                 let took = started.elapsed().as_secs_f64();
                 let rows = pipeline.records_applied;
-                println!("Streamed {rows} passages in {took:.2} s: {:.0} rows/s, durable and searchable.", rows as f64 / took);
+                println!(
+                    "Streamed {rows} passages in {took:.2} s: {:.0} rows/s, durable and searchable.",
+                    rows as f64 / took
+                );
                 let collection = server.engine.collection(&pipeline.collection)?;
                 let indexing = Instant::now();
-                let (lsn, _) = (collection.info().applied_lsn, collection.shard().wait_indexed(collection.info().applied_lsn).await);
+                let (lsn, _) = (
+                    collection.info().applied_lsn,
+                    collection.shard().wait_indexed(collection.info().applied_lsn).await,
+                );
                 let info = collection.info();
                 println!(
                     "Indexed in the background in {:.2} s: {} points, {} segment(s), {} in a graph, lsn {lsn}.",
@@ -184,7 +202,12 @@ fn print_answer(question: &str, hits: &[Value]) {
     for hit in hits.iter().take(3) {
         let payload = &hit["payload"];
         let text = |field: &str| payload[field].as_str().unwrap_or_default();
-        println!("     {:.3}  {} / {}", hit["score"].as_f64().unwrap_or_default(), cut(text("title"), 40), cut(text("heading"), 40));
+        println!(
+            "     {:.3}  {} / {}",
+            hit["score"].as_f64().unwrap_or_default(),
+            cut(text("title"), 40),
+            cut(text("heading"), 40)
+        );
         println!("            {}", cut(text("text"), 110));
     }
 }
@@ -234,14 +257,19 @@ fn next_things(server: &Server, data_dir: &Path) {
     let url = format!("http://{}", server.address);
     println!("\nThe server stays up on {url} (data in {}). Try:", data_dir.display());
     println!("  curl -s {url}/collections/passages | head -c 600");
-    println!("  curl -s {url}/collections/passages/points/scroll -H 'content-type: application/json' -d '{{\"limit\": 2}}'");
+    println!(
+        "  curl -s {url}/collections/passages/points/scroll -H 'content-type: application/json' -d '{{\"limit\": 2}}'"
+    );
     println!("  curl -s {url}/collections/passages/freshness");
-    println!("  python3 -c 'import qdrant_client as q; print(q.QdrantClient(\"{url}\").count(\"passages\"))'");
+    println!(
+        "  python3 -c 'import qdrant_client as q; print(q.QdrantClient(\"{url}\").count(\"passages\"))'"
+    );
     println!("Ctrl-C stops it.");
 }
 
 fn read_questions(path: &Path) -> Result<Vec<Question>, Trouble> {
-    let file = std::fs::File::open(path).map_err(|error| format!("cannot open {}: {error}; run this in the repository", path.display()))?;
+    let file = std::fs::File::open(path)
+        .map_err(|error| format!("cannot open {}: {error}; run this in the repository", path.display()))?;
     let mut questions = Vec::new();
     for rows in ParquetRecordBatchReaderBuilder::try_new(file)?.build()? {
         questions.extend(questions_of(&rows?)?);
@@ -250,7 +278,9 @@ fn read_questions(path: &Path) -> Result<Vec<Question>, Trouble> {
 }
 
 fn questions_of(rows: &RecordBatch) -> Result<Vec<Question>, Trouble> {
-    let column = |name: &str| rows.column_by_name(name).ok_or_else(|| format!("the questions have no column {name:?}"));
+    let column = |name: &str| {
+        rows.column_by_name(name).ok_or_else(|| format!("the questions have no column {name:?}"))
+    };
     let (texts, vectors, truths) = (column("text")?, column("embedding")?, column("truth")?);
     let texts = texts.as_string_opt::<i32>().ok_or("text is not a string column")?;
     let vectors = vectors.as_fixed_size_list_opt().ok_or("embedding is not a fixed-size list")?;
@@ -258,7 +288,8 @@ fn questions_of(rows: &RecordBatch) -> Result<Vec<Question>, Trouble> {
     (0..rows.num_rows())
         .map(|row| {
             let vector = vectors.value(row);
-            let vector = vector.as_primitive_opt::<Float32Type>().ok_or("embedding is not f32")?.values().to_vec();
+            let vector =
+                vector.as_primitive_opt::<Float32Type>().ok_or("embedding is not f32")?.values().to_vec();
             let truth = truths.value(row);
             let truth = truth.as_string_opt::<i32>().ok_or("truth is not a list of ids")?;
             let truth = (0..truth.len()).map(|at| truth.value(at).to_string()).collect();

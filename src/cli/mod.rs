@@ -69,6 +69,9 @@ impl From<Ended> for ExitCode {
 /// Parses the process's arguments and does what they say.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    // The HTTP client refuses to start without a provider. An error means that there is one already.
+    #[cfg(feature = "tls")]
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

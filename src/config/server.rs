@@ -186,7 +186,12 @@ impl ServerConfig {
     pub fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text).map_err(|error| {
             let (line, column) = place(text, error.span().map_or(0, |span| span.start));
-            ConfigError::Parse { path: path.to_string(), line, column, problem: name_nearest(error.message()) }
+            ConfigError::Parse {
+                path: path.to_string(),
+                line,
+                column,
+                problem: name_nearest(error.message()),
+            }
         })?;
         config.validate()?;
         Ok(config)
@@ -234,7 +239,9 @@ fn name_nearest(message: &str) -> String {
     };
     let nearest = known.iter().min_by_key(|key| strsim::damerau_levenshtein(unknown, key));
     match nearest {
-        Some(nearest) => format!("unknown key `{unknown}`; did you mean `{nearest}`? known keys: {}", known.join(", ")),
+        Some(nearest) => {
+            format!("unknown key `{unknown}`; did you mean `{nearest}`? known keys: {}", known.join(", "))
+        }
         None => format!("unknown key `{unknown}`"),
     }
 }
@@ -246,7 +253,8 @@ mod tests {
 
     #[test]
     fn a_wrong_key_is_named_with_its_place_and_its_nearest() {
-        let error = ServerConfig::parse("listen = \"127.0.0.1:1\"\n[memtable]\nbyte_max = \"1MiB\"\n", "x.toml");
+        let error =
+            ServerConfig::parse("listen = \"127.0.0.1:1\"\n[memtable]\nbyte_max = \"1MiB\"\n", "x.toml");
         let text = error.unwrap_err().to_string();
         assert!(text.starts_with("x.toml:3:1: unknown key `byte_max`; did you mean `bytes_max`?"), "{text}");
     }

@@ -5,7 +5,6 @@ use serde::Serialize;
 
 use super::{DecodeError, Decoder};
 
-
 use crate::source::{Polled, Source, SourceError};
 use crate::types::{OpKind, PointId, Position, RawBatch, RawRows, Reject};
 

@@ -8,8 +8,9 @@ use super::EngineError;
 use super::order::Page;
 use super::search_pool::SearchPool;
 use crate::query::{
-    Filter, Freshness, Nearest, PayloadEdit, PayloadSelection, PointSelector, ReadOptions, Record, ScrollAnswer,
-    ScrollRequest, Search, SearchAnswer, SearchRequest, find, for_each_match, payload, prepare_vector, record,
+    Filter, Freshness, Nearest, PayloadEdit, PayloadSelection, PointSelector, ReadOptions, Record,
+    ScrollAnswer, ScrollRequest, Search, SearchAnswer, SearchRequest, find, for_each_match, payload,
+    prepare_vector, record,
 };
 use crate::shard::{RowRef, Shard, Snapshot};
 use crate::types::{
@@ -209,7 +210,8 @@ impl Collection {
     pub async fn search(&self, request: SearchRequest) -> Result<SearchAnswer, EngineError> {
         let deadline = self.wait_fresh(&request.read).await?;
         let snapshot = self.shard.snapshot();
-        let (distance, dim, name) = (self.config.distance, self.config.dim as usize, self.config.name.clone());
+        let (distance, dim, name) =
+            (self.config.distance, self.config.dim as usize, self.config.name.clone());
         let ef_search_default = self.ef_search_default;
         let work = move || {
             let (vector, except) = match &request.nearest {
@@ -218,7 +220,8 @@ impl Collection {
                     (prepare_vector(distance, vector.clone(), "query")?, None)
                 }
                 Nearest::Id(id) => {
-                    let row = find(&snapshot, id).ok_or_else(|| EngineError::PointNotFound { id: id.clone() })?;
+                    let row =
+                        find(&snapshot, id).ok_or_else(|| EngineError::PointNotFound { id: id.clone() })?;
                     (row.vector().map_err(EngineError::from_store)?.to_vec(), Some(id))
                 }
             };
@@ -323,12 +326,18 @@ impl Collection {
                 code,
             };
             if !distance::all_finite(vector) {
-                return Err(invalid("a vector component is NaN or infinite; give finite numbers", "not_finite"));
+                return Err(invalid(
+                    "a vector component is NaN or infinite; give finite numbers",
+                    "not_finite",
+                ));
             }
             // An edited row comes back normalised; normalising it again changes nothing but rounding.
             let is_new = !matches!(op.expect, Expect::Version(_));
             if self.config.distance == Distance::Cosine && is_new && distance::normalize(vector) == 0.0 {
-                return Err(invalid("the zero vector has no direction, so cosine cannot index it", "zero_vector"));
+                return Err(invalid(
+                    "the zero vector has no direction, so cosine cannot index it",
+                    "zero_vector",
+                ));
             }
         }
         Ok(())
@@ -371,5 +380,10 @@ fn check_dim(given: usize, expected: usize, collection: &str, field: &str) -> Re
     if given == expected {
         return Ok(());
     }
-    Err(EngineError::DimensionMismatch { field: field.into(), collection: collection.into(), given, expected })
+    Err(EngineError::DimensionMismatch {
+        field: field.into(),
+        collection: collection.into(),
+        given,
+        expected,
+    })
 }

@@ -184,9 +184,11 @@ impl EngineError {
             ProposeError::Overloaded { waited } => Self::Overloaded { collection, retry_after: waited },
             ProposeError::Log(error) => match &*error {
                 WalError::Full { path, .. } => Self::DiskFull { path: path.display().to_string() },
-                WalError::EntryTooLarge { .. } => {
-                    Self::Invalid { field: "points".into(), problem: in_full(&*error), code: "batch_too_large" }
-                }
+                WalError::EntryTooLarge { .. } => Self::Invalid {
+                    field: "points".into(),
+                    problem: in_full(&*error),
+                    code: "batch_too_large",
+                },
                 WalError::Closed => Self::ShuttingDown,
                 error => Self::LogStopped { collection, reason: in_full(error) },
             },

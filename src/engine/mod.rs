@@ -88,8 +88,9 @@ pub struct Engine {
 impl Engine {
     /// Opens every collection that the catalog names.
     pub async fn open(options: EngineOptions, catalog: Arc<dyn CatalogStore>) -> Result<Self, EngineError> {
-        let searches = SearchPool::start(options.search_threads)
-            .map_err(|error| EngineError::Catalog { reason: format!("cannot start search threads: {error}") })?;
+        let searches = SearchPool::start(options.search_threads).map_err(|error| EngineError::Catalog {
+            reason: format!("cannot start search threads: {error}"),
+        })?;
         let engine = Self {
             options,
             catalog,
@@ -271,9 +272,9 @@ impl Engine {
 }
 
 fn start(ingest: &Ingest) -> Result<(), EngineError> {
-    ingest
-        .start()
-        .map_err(|error| EngineError::Catalog { reason: format!("cannot start the pipeline's threads: {error}") })
+    ingest.start().map_err(|error| EngineError::Catalog {
+        reason: format!("cannot start the pipeline's threads: {error}"),
+    })
 }
 
 fn status(ingest: &Ingest) -> PipelineStatus {

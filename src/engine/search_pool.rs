@@ -47,7 +47,10 @@ impl SearchPool {
     }
 
     /// Runs a job on one of the threads.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, PoolError> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PoolError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move || {
             // The caller may have gone; then nobody wants the answer.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::memtable::{Block, Memtable};
 use crate::shard::Frozen;
 use crate::store::{
-    Quarantined, QuarantineFile, RowRef, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError, Tombstone,
+    QuarantineFile, Quarantined, RowRef, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError,
+    Tombstone,
 };
 use crate::types::CollectionConfig;
 
@@ -20,7 +21,12 @@ pub struct Flushed {
 }
 
 /// Writes the rows that are alive as of the memtable's last entry, its tombstones, and its rejects.
-pub fn flush(config: &CollectionConfig, dir: &Path, frozen: &Frozen, id: SegmentId) -> Result<Flushed, StoreError> {
+pub fn flush(
+    config: &CollectionConfig,
+    dir: &Path,
+    frozen: &Frozen,
+    id: SegmentId,
+) -> Result<Flushed, StoreError> {
     let blocks = frozen.memtable.blocks();
     let (rows, origins) = alive(&blocks, frozen);
     let tombstones = tombstones(&*frozen.memtable);
@@ -28,7 +34,13 @@ pub fn flush(config: &CollectionConfig, dir: &Path, frozen: &Frozen, id: Segment
         true => None,
         false => Some(SegmentWriter::write(
             dir,
-            &SegmentInput { id, dim: config.dim, distance: config.distance, rows: &rows, tombstones: &tombstones },
+            &SegmentInput {
+                id,
+                dim: config.dim,
+                distance: config.distance,
+                rows: &rows,
+                tombstones: &tombstones,
+            },
         )?),
     };
     let rejected: Vec<Quarantined> = frozen

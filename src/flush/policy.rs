@@ -31,7 +31,9 @@ pub struct Plan {
 ///
 /// Size classes grow by four, so `n` rows lie in at most `3 · log4(n)` segments.
 pub fn plan(segments: &[SegmentStats]) -> Option<Plan> {
-    let decayed = segments.iter().find(|stats| stats.dead > 0 && stats.dead as f64 >= stats.rows as f64 * DEAD_SHARE_MAX);
+    let decayed = segments
+        .iter()
+        .find(|stats| stats.dead > 0 && stats.dead as f64 >= stats.rows as f64 * DEAD_SHARE_MAX);
     if let Some(stats) = decayed {
         return Some(Plan { inputs: vec![stats.id] });
     }
@@ -53,7 +55,10 @@ mod tests {
     use super::*;
 
     fn stats(sizes: &[(u64, u64)]) -> Vec<SegmentStats> {
-        sizes.iter().map(|(rows, dead)| SegmentStats { id: SegmentId::new(), rows: *rows, dead: *dead }).collect()
+        sizes
+            .iter()
+            .map(|(rows, dead)| SegmentStats { id: SegmentId::new(), rows: *rows, dead: *dead })
+            .collect()
     }
 
     #[test]
@@ -80,7 +85,8 @@ mod tests {
         for _ in 0..2000 {
             segments.extend(stats(&[(5000, 0)]));
             while let Some(plan) = plan(&segments) {
-                let rows = segments.iter().filter(|one| plan.inputs.contains(&one.id)).map(|one| one.rows).sum();
+                let rows =
+                    segments.iter().filter(|one| plan.inputs.contains(&one.id)).map(|one| one.rows).sum();
                 segments.retain(|one| !plan.inputs.contains(&one.id));
                 segments.extend(stats(&[(rows, 0)]));
             }

@@ -14,7 +14,11 @@ use crate::types::{Entry, Outcome, RawBatch, Reject, SourceRange};
 /// Sends rejected records to a place of their own before the log passes them.
 pub trait DeadLetters: Send {
     /// Returns once all are there for good.
-    fn send(&mut self, batch: &RawBatch, rejects: &[Reject]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+    fn send(
+        &mut self,
+        batch: &RawBatch,
+        rejects: &[Reject],
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// Runs until its inbox closes, decoding fails for good, or it is stopped.
@@ -75,9 +79,9 @@ impl DecodeStage<'_> {
 
     fn deliver(&mut self, batch: &RawBatch, rejects: &[Reject]) -> Result<(), String> {
         match &mut self.dead_letters {
-            Some(letters) if !rejects.is_empty() => {
-                letters.send(batch, rejects).map_err(|error| format!("dead letters cannot be delivered: {error}"))
-            }
+            Some(letters) if !rejects.is_empty() => letters
+                .send(batch, rejects)
+                .map_err(|error| format!("dead letters cannot be delivered: {error}")),
             _ => Ok(()),
         }
     }

@@ -72,7 +72,10 @@ impl SourceStage<'_> {
             };
             match turn {
                 Ok(false) => retry = RETRY_MIN,
-                Ok(true) if self.progress.in_flight.load(Ordering::Acquire) == 0 && !self.progress.has_rewinds() => {
+                Ok(true)
+                    if self.progress.in_flight.load(Ordering::Acquire) == 0
+                        && !self.progress.has_rewinds() =>
+                {
                     self.progress.set_lag(self.source.lag());
                     return Ended::Finished;
                 }

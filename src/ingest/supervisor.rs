@@ -95,7 +95,9 @@ impl Ingest {
         let run = Run {
             progress: Arc::clone(&self.progress),
             shard: Arc::clone(&self.shard),
-            room_pages: u32::try_from(self.in_flight_bytes_max / PERMIT_BYTES).unwrap_or(u32::MAX >> 3).clamp(1, u32::MAX >> 3),
+            room_pages: u32::try_from(self.in_flight_bytes_max / PERMIT_BYTES)
+                .unwrap_or(u32::MAX >> 3)
+                .clamp(1, u32::MAX >> 3),
             factory: Arc::clone(&self.factory),
         };
         let name = format!("ingest-{}", self.progress.name());
@@ -169,9 +171,8 @@ impl Run {
             room_pages: self.room_pages,
         };
         let (source, decode) = std::thread::scope(|scope| {
-            let decode = std::thread::Builder::new()
-                .name(format!("decode-{name}"))
-                .spawn_scoped(scope, || {
+            let decode =
+                std::thread::Builder::new().name(format!("decode-{name}")).spawn_scoped(scope, || {
                     let ended = guarded("decode", || stage.run());
                     progress.end_run();
                     ended
@@ -185,7 +186,8 @@ impl Run {
         });
         // The reason that is worth telling, not the stage that stopped because the other did.
         match (source, decode) {
-            (ended @ (Ended::Failed(_) | Ended::Retry(_)), _) | (_, ended @ (Ended::Failed(_) | Ended::Retry(_))) => {
+            (ended @ (Ended::Failed(_) | Ended::Retry(_)), _)
+            | (_, ended @ (Ended::Failed(_) | Ended::Retry(_))) => {
                 self.progress.next_run();
                 ended
             }

@@ -94,7 +94,8 @@ impl Block {
 
     /// Bytes of memory, without columns built for filters.
     pub fn bytes(&self) -> usize {
-        let text: usize = self.ids.iter().zip(&self.payloads).map(|(id, payload)| id.as_str().len() + payload.len()).sum();
+        let text: usize =
+            self.ids.iter().zip(&self.payloads).map(|(id, payload)| id.as_str().len() + payload.len()).sum();
         // Per row: id and payload handles, LSN, time, stamp, and the id's entry in the memtable's map.
         text + self.vectors.len() * size_of::<f32>() + self.len() * 144
     }

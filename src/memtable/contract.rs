@@ -22,11 +22,12 @@ fn block(first: u64, ids: &[u8]) -> Block {
 pub fn suite(new: impl Fn() -> Box<dyn Memtable>) {
     let mut runner = TestRunner::new(Config::with_cases(64));
     let batches = prop::collection::vec(prop::collection::vec(0_u8..40, 1..60), 1..60);
-    runner.run(&batches, |batches| {
-        agrees_with_a_map(&*new(), &batches);
-        Ok(())
-    })
-    .unwrap();
+    runner
+        .run(&batches, |batches| {
+            agrees_with_a_map(&*new(), &batches);
+            Ok(())
+        })
+        .unwrap();
 }
 
 /// Appends batches, each killing what it replaces, and compares with a plain map.

@@ -78,7 +78,8 @@ impl Search<'_> {
     }
 
     fn best(&self, mut candidates: Vec<Candidate>) -> Result<Vec<Hit>, EngineError> {
-        candidates.sort_by(|a, b| a.distance.total_cmp(&b.distance).then_with(|| a.row.id().cmp(&b.row.id())));
+        candidates
+            .sort_by(|a, b| a.distance.total_cmp(&b.distance).then_with(|| a.row.id().cmp(&b.row.id())));
         let good_enough = |score: f32| match self.request.score_threshold {
             None => true,
             Some(threshold) if self.distance.higher_is_better() => score >= threshold,
@@ -98,14 +99,20 @@ impl Search<'_> {
             .collect()
     }
 
-    fn search_block(&self, block: &Arc<Block>, at: Lsn, k: usize, into: &mut Vec<Candidate>) -> Result<(), EngineError> {
+    fn search_block(
+        &self,
+        block: &Arc<Block>,
+        at: Lsn,
+        k: usize,
+        into: &mut Vec<Candidate>,
+    ) -> Result<(), EngineError> {
         self.check_deadline()?;
         let matching = matching(self.request.filter.as_ref(), &BlockPayload(block))?;
         let admit = |row: u32| {
-            block.is_visible(row as usize, at) && matching.as_ref().is_none_or(|matching| matching.contains(row))
+            block.is_visible(row as usize, at)
+                && matching.as_ref().is_none_or(|matching| matching.contains(row))
         };
-        let vectors =
-            VectorBlock { dim: self.vector.len(), rows: block.vectors(), distance: self.distance };
+        let vectors = VectorBlock { dim: self.vector.len(), rows: block.vectors(), distance: self.distance };
         let found = exact_scan(vectors, self.vector, k, &admit);
         into.extend(found.rows.into_iter().map(|(distance, row)| Candidate {
             distance,
@@ -206,8 +213,13 @@ pub fn for_each_match(
 }
 
 /// Normalises a query for cosine; refuses what cannot be compared.
-pub fn prepare_vector(distance: Distance, mut vector: Vec<f32>, field: &str) -> Result<Vec<f32>, EngineError> {
-    let invalid = |problem: &str, code| EngineError::Invalid { field: field.into(), problem: problem.into(), code };
+pub fn prepare_vector(
+    distance: Distance,
+    mut vector: Vec<f32>,
+    field: &str,
+) -> Result<Vec<f32>, EngineError> {
+    let invalid =
+        |problem: &str, code| EngineError::Invalid { field: field.into(), problem: problem.into(), code };
     if !distance::all_finite(&vector) {
         return Err(invalid("a component is NaN or infinite; give finite numbers", "not_finite"));
     }

@@ -7,7 +7,11 @@ use crate::shard::{RowRef, Snapshot};
 use crate::types::PointId;
 
 /// A row as it is read back.
-pub fn record(row: &RowRef, with_payload: &PayloadSelection, with_vector: bool) -> Result<Record, EngineError> {
+pub fn record(
+    row: &RowRef,
+    with_payload: &PayloadSelection,
+    with_vector: bool,
+) -> Result<Record, EngineError> {
     let payload = match with_payload {
         PayloadSelection::Nothing => None,
         selection => Some(select(payload(row)?, selection)),
@@ -51,7 +55,9 @@ fn select(mut payload: Map<String, Value>, selection: &PayloadSelection) -> Map<
 /// older version may be hidden behind it in the same memtable, so such rows are searched for backwards.
 pub fn find(snapshot: &Snapshot, id: &PointId) -> Option<RowRef> {
     for memtable in snapshot.view.memtables() {
-        let Some((block, row)) = memtable.latest(id.as_str()).and_then(|row| memtable.locate(row)) else { continue };
+        let Some((block, row)) = memtable.latest(id.as_str()).and_then(|row| memtable.locate(row)) else {
+            continue;
+        };
         if block.is_visible(row, snapshot.lsn) {
             return Some(RowRef::Memory { block, row });
         }

@@ -59,7 +59,11 @@ impl Apply<'_> {
                         "{} of {} is from epoch {}, the log is at epoch {epoch}",
                         range.partition, range.source, range.epoch
                     );
-                    return Err(Outcome::Refused { lsn, current: current.and_then(|known| known.position), reason });
+                    return Err(Outcome::Refused {
+                        lsn,
+                        current: current.and_then(|known| known.position),
+                        reason,
+                    });
                 }
             }
         }
@@ -203,7 +207,10 @@ mod tests {
         let mut rows = BTreeMap::new();
         for block in view.active.blocks() {
             for row in (0..block.len()).filter(|row| block.is_visible(*row, at)) {
-                assert!(rows.insert(block.id(row).to_string(), block.vector(row)[0]).is_none(), "an id shows twice");
+                assert!(
+                    rows.insert(block.id(row).to_string(), block.vector(row)[0]).is_none(),
+                    "an id shows twice"
+                );
             }
         }
         rows

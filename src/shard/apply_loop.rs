@@ -70,8 +70,10 @@ impl ApplyLoop {
             done(Ok(outcome));
         }
         let collection = &self.core.config.name;
-        metrics::counter!("proximadb_apply_entries_total", "collection" => collection.clone()).increment(count as u64);
-        metrics::counter!("proximadb_apply_operations_total", "collection" => collection.clone()).increment(rows as u64);
+        metrics::counter!("proximadb_apply_entries_total", "collection" => collection.clone())
+            .increment(count as u64);
+        metrics::counter!("proximadb_apply_operations_total", "collection" => collection.clone())
+            .increment(rows as u64);
         metrics::counter!("proximadb_apply_busy_microseconds_total", "collection" => collection.clone())
             .increment(started.elapsed().as_micros() as u64);
     }
@@ -89,7 +91,8 @@ impl ApplyLoop {
 
     fn freeze_if_due(&mut self) {
         let view = self.core.view.load();
-        let old = view.active.since().is_some_and(|since| since.elapsed() >= self.core.tuning.memtable_age_max);
+        let old =
+            view.active.since().is_some_and(|since| since.elapsed() >= self.core.tuning.memtable_age_max);
         if old || self.is_full(&view) {
             drop(view);
             self.freeze();

@@ -70,7 +70,10 @@ impl Core {
     }
 
     /// Runs `work` on the apply thread, between entries; `None` if that thread has ended.
-    pub fn between_entries<T: Send + 'static>(&self, work: impl FnOnce(&Core) -> T + Send + 'static) -> Option<T> {
+    pub fn between_entries<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Option<T> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         let run = Box::new(move |core: &Core| {
             let _ = reply.send(work(core));

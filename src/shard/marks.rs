@@ -97,7 +97,9 @@ impl Marks {
     pub(super) fn move_position(&self, range: &SourceRange) {
         let position = PartitionPosition { epoch: range.epoch, position: Some(range.to) };
         let mut positions = self.positions.write();
-        if let Some(known) = positions.get_mut(&range.source).and_then(|source| source.get_mut(&range.partition)) {
+        if let Some(known) =
+            positions.get_mut(&range.source).and_then(|source| source.get_mut(&range.partition))
+        {
             *known = position;
         } else {
             positions.entry(range.source.clone()).or_default().insert(range.partition.clone(), position);
@@ -145,9 +147,9 @@ impl Marks {
                 Err(format!("position {wanted} of {name} was asked for, {at} is searchable"))
             }
             (None, _) => Err(format!("partition {partition:?} of source {source:?} has brought nothing yet")),
-            (Some(_), Some(_)) => {
-                Err(format!("partition {partition:?} of source {source:?} is ambiguous: give topic/partition"))
-            }
+            (Some(_), Some(_)) => Err(format!(
+                "partition {partition:?} of source {source:?} is ambiguous: give topic/partition"
+            )),
         }
     }
 

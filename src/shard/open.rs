@@ -119,7 +119,11 @@ fn start(
     })
 }
 
-fn spawn(core: &Core, name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ShardError> {
+fn spawn(
+    core: &Core,
+    name: String,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, ShardError> {
     let thread = std::thread::Builder::new().name(name).spawn(body);
     thread.map_err(|source| ShardError::Io { doing: "start a thread for", path: core.dir.clone(), source })
 }

@@ -39,7 +39,11 @@ impl Shard {
 
     /// Writes an entry from a thread that may block; `done` is called on the apply thread, or here if the
     /// entry is not taken.
-    pub fn propose_blocking(&self, entry: Entry, done: impl FnOnce(Result<Outcome, ProposeError>) + Send + 'static) {
+    pub fn propose_blocking(
+        &self,
+        entry: Entry,
+        done: impl FnOnce(Result<Outcome, ProposeError>) + Send + 'static,
+    ) {
         let (body, pending) = match self.encode(entry, Box::new(done)) {
             Ok(encoded) => encoded,
             Err((done, error)) => return done(Err(error)),

@@ -317,7 +317,11 @@ fn collect(core: &Core) {
     let _manifest = core.manifest.lock();
     match collect_garbage(&core.dir, &core.segments_dir, |_| false) {
         Ok(report) if report.deleted.is_empty() => {}
-        Ok(report) => tracing::debug!(files = report.deleted.len(), bytes = report.bytes, "collected garbage"),
-        Err(error) => tracing::warn!(collection = core.config.name, error = %chain(&error), "cannot collect garbage"),
+        Ok(report) => {
+            tracing::debug!(files = report.deleted.len(), bytes = report.bytes, "collected garbage")
+        }
+        Err(error) => {
+            tracing::warn!(collection = core.config.name, error = %chain(&error), "cannot collect garbage")
+        }
     }
 }

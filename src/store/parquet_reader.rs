@@ -112,12 +112,14 @@ impl ParquetFile {
         let builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), 0..4);
-        let corrupt = |error: &dyn std::fmt::Display| StoreError::corrupt(&self.source.path, error.to_string());
+        let corrupt =
+            |error: &dyn std::fmt::Display| StoreError::corrupt(&self.source.path, error.to_string());
         let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).with_offset(self.rows).build();
         let mut tombstones = Vec::new();
         for batch in reader.map_err(|error| corrupt(&error))? {
             let batch = batch.map_err(|error| corrupt(&error))?;
-            let rows = tombstones_of(&batch).ok_or_else(|| corrupt(&"its first columns are not those of VIPER"))?;
+            let rows =
+                tombstones_of(&batch).ok_or_else(|| corrupt(&"its first columns are not those of VIPER"))?;
             tombstones.extend(rows);
         }
         Ok(tombstones)
