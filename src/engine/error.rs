@@ -82,12 +82,10 @@ pub enum EngineError {
         behind: String,
     },
     /// The deadline passed.
-    #[error("{action} ran past its timeout of {timeout:?}; raise `timeout`, or ask for less")]
+    #[error("{action} ran past its timeout; raise `timeout`, or ask for less")]
     Timeout {
         /// What was being done.
         action: &'static str,
-        /// The limit.
-        timeout: Duration,
     },
     /// The log's queue is full: backpressure has reached the edge.
     #[error("collection {collection:?} takes no more writes right now; retry in {retry_after:?}")]
@@ -153,9 +151,9 @@ impl EngineError {
         Self::DataLoss { reason: in_full(&error) }
     }
 
-    pub(crate) fn from_index(error: IndexError, timeout: Duration) -> Self {
+    pub(crate) fn from_index(error: IndexError) -> Self {
         match error {
-            IndexError::Deadline => Self::Timeout { action: "the search", timeout },
+            IndexError::Deadline => Self::Timeout { action: "the search" },
             error => Self::DataLoss { reason: in_full(&error) },
         }
     }

@@ -158,8 +158,7 @@ impl Search<'_> {
             return Ok((scan(), false));
         }
         let query = IndexQuery { vector: self.vector, k, ef_search, admit, deadline: Some(self.deadline) };
-        let timed = |error| EngineError::from_index(error, self.request.read.timeout);
-        let found = graph.search(vectors, &query).map_err(timed)?;
+        let found = graph.search(vectors, &query).map_err(EngineError::from_index)?;
         // The graph looks only so far; whoever asks for k rows that exist gets them.
         let enough = k.min(candidates.min(segment.alive() as usize));
         if found.rows.len() < enough { Ok((scan(), false)) } else { Ok((found, true)) }
@@ -169,7 +168,7 @@ impl Search<'_> {
         if Instant::now() < self.deadline {
             return Ok(());
         }
-        Err(EngineError::Timeout { action: "the search", timeout: self.request.read.timeout })
+        Err(EngineError::Timeout { action: "the search" })
     }
 }
 
