@@ -19,6 +19,8 @@ mod open;
 mod propose;
 mod upkeep;
 mod view;
+#[cfg(test)]
+mod tests;
 
 pub use self::core::{Shard, Tuning};
 pub use error::{ProposeError, ShardError};
