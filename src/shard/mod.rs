@@ -18,9 +18,7 @@ mod marks;
 mod open;
 mod propose;
 mod upkeep;
-mod view;
 
-pub use self::core::{Shard, Tuning};
+pub use self::core::{Shard, ShardInfo, Tuning};
 pub use error::{ProposeError, ShardError};
 pub use marks::Marks;
-pub use view::{Frozen, LiveSegment, RowRef, Snapshot, View};
