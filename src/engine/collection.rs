@@ -226,7 +226,7 @@ impl Collection {
             };
             let search =
                 Search { request: &request, vector: &vector, distance, except, deadline, ef_search_default };
-            search.run(&snapshot)
+            Ok::<_, EngineError>(search.run(&snapshot)?)
         };
         let found = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
         freshness.scanned_fraction = found.scanned_fraction;
