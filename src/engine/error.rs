@@ -230,6 +230,7 @@ impl EngineError {
             Self::Invalid { code, .. } => code,
             Self::DimensionMismatch { .. } => "dimension_mismatch",
             Self::PointNotFound { .. } => "point_not_found",
+            Self::Filter(error) if error.kind() == ErrorKind::DataLoss => "data_loss",
             Self::Filter(_) => "invalid_filter",
             Self::Conflict { .. } => "conflict",
             Self::NotFresh { .. } => "not_fresh",
