@@ -104,16 +104,37 @@ impl Collection {
         Ok(lsn)
     }
 
-    /// Deletes every point that matches.
+    /// Deletes every point that matches; one that a concurrent write makes match no more stays.
     pub async fn delete_by_filter(&self, filter: Filter, wait: Wait) -> Result<Lsn, EngineError> {
-        let ids = self.matching_ids(filter).await?;
         let mut last = self.shard.marks().applied();
-        for chunk in ids.chunks(EDIT_BATCH) {
-            let mut batch = WriteBatch::new(self.config.dim);
-            chunk.iter().for_each(|id| batch.delete(id.clone()));
-            last = self.write(batch, wait).await?;
+        let (mut tries, mut batch_max) = (0, EDIT_BATCH);
+        loop {
+            let versions = self.matching(filter.clone()).await?;
+            let mut conflict = None;
+            for chunk in versions.chunks(batch_max) {
+                let mut batch = WriteBatch::new(self.config.dim);
+                for (id, version) in chunk {
+                    batch.delete(id.clone());
+                    batch
+                        .ops
+                        .iter_mut()
+                        .last()
+                        .into_iter()
+                        .for_each(|op| op.expect = Expect::Version(*version));
+                }
+                match self.write(batch, heard(wait)).await {
+                    Ok(lsn) => last = lsn,
+                    Err(error @ EngineError::Conflict { .. }) => conflict = Some(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            match conflict {
+                None => return Ok(last),
+                Some(error) if tries == EDIT_TRIES => return Err(error),
+                // A point that is written all the time should not take so many others with it.
+                Some(_) => (tries, batch_max) = (tries + 1, (batch_max / 4).max(1)),
+            }
         }
-        Ok(last)
     }
 
     /// Edits payloads; each point's edit is atomic against concurrent writes of the same point.
@@ -125,7 +146,9 @@ impl Collection {
     ) -> Result<Lsn, EngineError> {
         let ids = match points {
             PointSelector::Ids(ids) => ids,
-            PointSelector::Filter(filter) => self.matching_ids(filter).await?,
+            PointSelector::Filter(filter) => {
+                self.matching(filter).await?.into_iter().map(|(id, _)| id).collect()
+            }
         };
         let mut last = self.shard.marks().applied();
         for chunk in ids.chunks(EDIT_BATCH) {
@@ -139,7 +162,7 @@ impl Collection {
         let mut tries = 0;
         loop {
             let batch = self.edited(ids, edit)?;
-            match self.write(batch, wait).await {
+            match self.write(batch, heard(wait)).await {
                 Err(EngineError::Conflict { .. }) if tries < EDIT_TRIES => tries += 1,
                 outcome => return outcome,
             }
@@ -185,7 +208,7 @@ impl Collection {
     /// Searches.
     pub async fn search(&self, request: SearchRequest) -> Result<SearchAnswer, EngineError> {
         let deadline = self.wait_fresh(&request.read).await?;
-        let snapshot = self.shard.snapshot();
+        let (snapshot, mut freshness) = self.dated_snapshot();
         let (distance, dim, name) =
             (self.config.distance, self.config.dim as usize, self.config.name.clone());
         let ef_search_default = self.ef_search_default;
@@ -203,10 +226,10 @@ impl Collection {
             };
             let search =
                 Search { request: &request, vector: &vector, distance, except, deadline, ef_search_default };
-            Ok::<_, EngineError>((search.run(&snapshot)?, snapshot.lsn))
+            search.run(&snapshot)
         };
-        let (found, lsn) = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
-        let freshness = self.shard.marks().freshness(lsn, found.scanned_fraction);
+        let found = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
+        freshness.scanned_fraction = found.scanned_fraction;
         Ok(SearchAnswer { hits: found.hits, freshness })
     }
 
@@ -227,8 +250,7 @@ impl Collection {
     /// A page of points in id order (integers by value before texts).
     pub async fn scroll(&self, request: ScrollRequest) -> Result<ScrollAnswer, EngineError> {
         self.wait_fresh(&request.read).await?;
-        let snapshot = self.shard.snapshot();
-        let lsn = snapshot.lsn;
+        let (snapshot, freshness) = self.dated_snapshot();
         let work = move || {
             let mut page = Page::new(request.limit.saturating_add(1), request.offset.as_ref());
             for_each_match(&snapshot, request.filter.as_ref(), |row| page.offer(row))?;
@@ -238,7 +260,15 @@ impl Collection {
             Ok::<_, EngineError>((records.collect::<Result<Vec<_>, _>>()?, next))
         };
         let (points, next) = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
-        Ok(ScrollAnswer { points, next, freshness: self.shard.marks().freshness(lsn, 1.0) })
+        Ok(ScrollAnswer { points, next, freshness })
+    }
+
+    /// A snapshot and its receipt. The positions are taken first: they claim nothing that is not seen.
+    fn dated_snapshot(&self) -> (Snapshot, Freshness) {
+        let mut freshness = self.shard.marks().freshness(Lsn(0), 1.0);
+        let snapshot = self.shard.snapshot();
+        freshness.lsn = snapshot.lsn;
+        (snapshot, freshness)
     }
 
     /// How many points match; always exact.
@@ -280,12 +310,13 @@ impl Collection {
         self.searches.run(work).await.map_err(|error| self.refused_search(error))?
     }
 
-    async fn matching_ids(&self, filter: Filter) -> Result<Vec<PointId>, EngineError> {
+    /// What matches, with its version.
+    async fn matching(&self, filter: Filter) -> Result<Vec<(PointId, Lsn)>, EngineError> {
         let snapshot: Snapshot = self.shard.snapshot();
         let work = move || {
-            let mut ids = Vec::new();
-            for_each_match(&snapshot, Some(&filter), |row: RowRef| ids.push(row.id()))?;
-            Ok(ids)
+            let mut versions = Vec::new();
+            for_each_match(&snapshot, Some(&filter), |row: RowRef| versions.push((row.id(), row.born())))?;
+            Ok(versions)
         };
         self.searches.run(work).await.map_err(|error| self.refused_search(error))?
     }
@@ -343,6 +374,11 @@ impl Collection {
             super::search_pool::PoolError::Closed => EngineError::ShuttingDown,
         }
     }
+}
+
+/// A conditional write must be heard of: a conflict that nobody learns of is a lost edit.
+fn heard(wait: Wait) -> Wait {
+    if wait == Wait::Ack { Wait::Durable } else { wait }
 }
 
 fn applied(outcome: Outcome) -> Result<Lsn, EngineError> {

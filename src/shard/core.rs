@@ -1,7 +1,7 @@
 //! What the threads of a shard share, and what readers ask of it.
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::index::BuildControl;
 use crate::memtable::Rejected;
 use crate::store::{Manifest, StoreError};
 use crate::types::{CollectionConfig, Lsn};
-use crate::view::{Snapshot, View};
+use crate::view::{LiveSegment, Snapshot, View};
 use crate::wal::{GroupCommit, LogHandle, LogOptions};
 
 /// Bounds of a shard. See `config` for what each is worth to a user.
@@ -86,6 +86,8 @@ pub(super) struct Core {
     pub changed: tokio::sync::Notify,
     pub control: Sender<Control>,
     pub log: std::sync::OnceLock<LogHandle<Pending>>,
+    /// Merged away, but perhaps still read: their Parquet files are opened when a filter first asks.
+    pub retired: Mutex<Vec<Weak<LiveSegment>>>,
 }
 
 impl Core {
@@ -176,11 +178,14 @@ impl Shard {
     /// The latest rejected records, newest first.
     pub fn quarantine(&self, limit: usize) -> Result<Vec<Rejected>, StoreError> {
         let mut newest = Vec::new();
-        let view = self.core.view.load_full();
+        // Under one lock: in between, a flush would move records from the one to the other.
+        let (view, files) = {
+            let manifest = self.core.manifest.lock();
+            (self.core.view.load_full(), manifest.quarantine.clone())
+        };
         for memtable in view.memtables() {
             newest.extend(memtable.rejected().into_iter().rev());
         }
-        let files = self.core.manifest.lock().quarantine.clone();
         for file in files.iter().rev() {
             if newest.len() >= limit {
                 break;

@@ -18,6 +18,8 @@ mod marks;
 mod open;
 mod propose;
 mod upkeep;
+#[cfg(test)]
+mod tests;
 
 pub use self::core::{Shard, ShardInfo, Tuning};
 pub use error::{ProposeError, ShardError};

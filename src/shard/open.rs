@@ -77,6 +77,7 @@ impl Shard {
             changed: tokio::sync::Notify::new(),
             control,
             log: std::sync::OnceLock::new(),
+            retired: Mutex::default(),
         });
         start(core, log, term, controls, upkeep_wakes)
     }
@@ -159,13 +160,20 @@ fn open_segments(
     manifest.segments.iter().map(open).collect()
 }
 
-fn open_log(dir: &Path, tuning: &Tuning, manifest: &Manifest) -> Result<LogStore, WalError> {
+fn open_log(dir: &Path, tuning: &Tuning, manifest: &Manifest) -> Result<LogStore, ShardError> {
     let (mut log, recovered) = LogStore::open(&dir.join("log"), &tuning.log)?;
     if let Some(cut) = &recovered.cut {
         tracing::warn!(path = ?cut.path, at = cut.at, bytes = cut.bytes, "cut a torn tail that was never acknowledged");
     }
     if log.next() <= manifest.flushed_lsn {
         log.start_at(manifest.flushed_lsn.next())?;
+    }
+    if log.first() > manifest.flushed_lsn.next() {
+        return Err(ShardError::LogBeginsLate {
+            dir: dir.into(),
+            flushed: manifest.flushed_lsn,
+            first: log.first(),
+        });
     }
     Ok(log)
 }
@@ -179,7 +187,7 @@ fn replay(log: &LogStore, marks: &Marks, view: &View, flushed: Lsn) -> Result<u6
                 let entry = BincodeCodec.decode(&frame.body)?;
                 Apply { marks, view }.entry(frame.lsn, entry);
             }
-            FrameKind::Blank | FrameKind::Membership => marks.publish(frame.lsn),
+            FrameKind::Blank | FrameKind::Membership => marks.publish(frame.lsn, None, None),
         }
         count += 1;
         Ok(())
