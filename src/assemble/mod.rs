@@ -107,7 +107,7 @@ impl Server {
         pipelines::add(&self.engine, path, spec).await
     }
 
-    /// Drains: sources stop first, then the doors, then the logs.
+    /// Drains: the doors close first, then sources stop, then the logs.
     pub async fn stop(self) {
         self.stop.cancel();
         if let Ok(Err(error)) = self.serving.await {

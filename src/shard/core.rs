@@ -51,7 +51,7 @@ pub struct ShardInfo {
     pub status: &'static str,
     /// Memory held: memtables, column caches, indexes.
     pub memory_bytes: u64,
-    /// Bytes on disk, segments and log.
+    /// Bytes of the live segments, without graphs and the log.
     pub disk_bytes: u64,
     /// Log marks.
     pub durable_lsn: Lsn,
