@@ -12,10 +12,11 @@ use crate::query::{
     ScrollAnswer, ScrollRequest, Search, SearchAnswer, SearchRequest, find, for_each_match, payload,
     prepare_vector, record,
 };
-use crate::shard::{RowRef, Shard, Snapshot};
+use crate::shard::{Shard, ShardInfo};
 use crate::types::{
     CollectionConfig, Distance, Entry, Expect, Lsn, Op, OpKind, Outcome, PointId, Reject, WriteBatch,
 };
+use crate::view::{RowRef, Snapshot};
 
 /// Points edited or deleted per log entry. Larger entries wait longer for their fsync and conflict more often.
 const EDIT_BATCH: usize = 512;
@@ -34,31 +35,6 @@ pub enum Wait {
     Searchable,
     /// In a graph (or in a segment too small to need one).
     Indexed,
-}
-
-/// Facts about a collection.
-#[derive(Debug, Clone)]
-pub struct CollectionInfo {
-    /// Live points.
-    pub points: u64,
-    /// Segments.
-    pub segments: u64,
-    /// Live points that a graph finds.
-    pub indexed_points: u64,
-    /// `green`, or `yellow` while background work is pending.
-    pub status: &'static str,
-    /// Memory held: memtables, column caches, indexes.
-    pub memory_bytes: u64,
-    /// Bytes on disk, segments and log.
-    pub disk_bytes: u64,
-    /// Log marks.
-    pub durable_lsn: Lsn,
-    /// Searchable up to here.
-    pub applied_lsn: Lsn,
-    /// In segments up to here.
-    pub flushed_lsn: Lsn,
-    /// Records in quarantine.
-    pub quarantined: u64,
 }
 
 /// A record in quarantine.
@@ -102,7 +78,7 @@ impl Collection {
     }
 
     /// Counts, sizes and marks.
-    pub fn info(&self) -> CollectionInfo {
+    pub fn info(&self) -> ShardInfo {
         self.shard.info()
     }
 
@@ -250,7 +226,7 @@ impl Collection {
             };
             let search =
                 Search { request: &request, vector: &vector, distance, except, deadline, ef_search_default };
-            search.run(&snapshot)
+            Ok::<_, EngineError>(search.run(&snapshot)?)
         };
         let found = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
         freshness.scanned_fraction = found.scanned_fraction;
@@ -268,7 +244,7 @@ impl Collection {
         self.wait_fresh(&read).await?;
         let snapshot = self.shard.snapshot();
         let rows = ids.iter().filter_map(|id| find(&snapshot, id));
-        rows.map(|row| record(&row, &with_payload, with_vector)).collect()
+        rows.map(|row| Ok(record(&row, &with_payload, with_vector)?)).collect()
     }
 
     /// A page of points in id order (integers by value before texts).

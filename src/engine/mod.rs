@@ -17,7 +17,8 @@ use crate::ingest::{Ingest, PipelineState};
 use crate::shard::{Shard, Tuning};
 use crate::types::{CollectionConfig, CollectionId, Distance, GraphParams};
 
-pub use collection::{Collection, CollectionInfo, QuarantinedRecord, Wait};
+pub use crate::shard::ShardInfo as CollectionInfo;
+pub use collection::{Collection, QuarantinedRecord, Wait};
 pub use error::EngineError;
 pub use search_pool::SearchPool;
 

@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 
 use super::marks::Marks;
-use super::view::{RowRef, View};
 use crate::memtable::{Block, BlockBuilder, Rejected, Tombstone};
 use crate::types::{Entry, Expect, Lsn, Op, OpKind, Outcome, PointId, Position, Verdict, WriteBatch};
+use crate::view::{RowRef, View};
 
 /// Applies entries to a view.
 pub(super) struct Apply<'a> {
@@ -181,7 +181,7 @@ fn cut(entry: &mut Entry, position: Position) {
 mod tests {
     use super::*;
     use crate::memtable::HashMemtable;
-    use crate::query::Positions;
+    use crate::types::Positions;
     use crate::types::{Reject, SourceRange};
     use bytes::Bytes;
     use proptest::prelude::*;

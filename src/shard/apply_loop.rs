@@ -7,8 +7,8 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 use super::apply::Apply;
 use super::core::Core;
 use super::propose::Pending;
-use super::view::{Frozen, View};
 use crate::memtable::{FrozenMarks, HashMemtable};
+use crate::view::{Frozen, View};
 use crate::wal::Durable;
 
 /// Age is looked at this often while nothing arrives.

@@ -12,12 +12,11 @@ use parking_lot::{Mutex, RwLock};
 use super::apply_loop::Control;
 use super::marks::Marks;
 use super::propose::Pending;
-use super::view::{LiveSegment, Snapshot, View};
-use crate::engine::CollectionInfo;
 use crate::index::BuildControl;
 use crate::memtable::Rejected;
 use crate::store::{Manifest, StoreError};
 use crate::types::{CollectionConfig, Lsn};
+use crate::view::{LiveSegment, Snapshot, View};
 use crate::wal::{GroupCommit, LogHandle, LogOptions};
 
 /// Bounds of a shard. See `config` for what each is worth to a user.
@@ -37,6 +36,31 @@ pub struct Tuning {
     pub propose_timeout: Duration,
     /// The log's own settings.
     pub log: LogOptions,
+}
+
+/// Facts about a shard.
+#[derive(Debug, Clone)]
+pub struct ShardInfo {
+    /// Live points.
+    pub points: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Live points that a graph finds.
+    pub indexed_points: u64,
+    /// `green`, or `yellow` while background work is pending.
+    pub status: &'static str,
+    /// Memory held: memtables, column caches, indexes.
+    pub memory_bytes: u64,
+    /// Bytes on disk, segments and log.
+    pub disk_bytes: u64,
+    /// Log marks.
+    pub durable_lsn: Lsn,
+    /// Searchable up to here.
+    pub applied_lsn: Lsn,
+    /// In segments up to here.
+    pub flushed_lsn: Lsn,
+    /// Records in quarantine.
+    pub quarantined: u64,
 }
 
 /// Shared by the shard's threads.
@@ -121,7 +145,7 @@ impl Shard {
     }
 
     /// Counts, sizes and marks.
-    pub fn info(&self) -> CollectionInfo {
+    pub fn info(&self) -> ShardInfo {
         let core = &self.core;
         let view = core.view.load();
         let indexed = view.segments.iter().filter(|segment| segment.graph.load().is_some());
@@ -137,7 +161,7 @@ impl Shard {
             })
             .sum();
         let durable = core.log.get().map_or(Lsn(0), LogHandle::durable_lsn);
-        CollectionInfo {
+        ShardInfo {
             points: core.marks.live_points(),
             segments: view.segments.len() as u64,
             indexed_points: indexed.map(|segment| segment.alive()).sum(),

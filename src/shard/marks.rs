@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::query::{FreshAsOf, Freshness, Positions};
-use crate::types::{Lsn, PartitionPosition, Position, SourceRange};
+use crate::query::{FreshAsOf, Freshness};
+use crate::types::{Lsn, PartitionPosition, Position, Positions, SourceRange};
 
 /// Written by the apply thread, read by everybody.
 pub struct Marks {

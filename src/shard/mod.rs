@@ -18,11 +18,9 @@ mod marks;
 mod open;
 mod propose;
 mod upkeep;
-mod view;
 #[cfg(test)]
 mod tests;
 
-pub use self::core::{Shard, Tuning};
+pub use self::core::{Shard, ShardInfo, Tuning};
 pub use error::{ProposeError, ShardError};
 pub use marks::Marks;
-pub use view::{Frozen, LiveSegment, RowRef, Snapshot, View};

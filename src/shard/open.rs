@@ -16,12 +16,12 @@ use super::error::{ProposeError, ShardError};
 use super::marks::Marks;
 use super::propose::Pending;
 use super::upkeep::{flush_thread, upkeep_thread};
-use super::view::{Frozen, LiveSegment, View};
 use crate::flush::{graph_path, open_graph};
 use crate::index::BuildControl;
 use crate::memtable::HashMemtable;
 use crate::store::{Deletes, Manifest, Segment, SegmentEntry, StoreError};
 use crate::types::{CollectionConfig, Lsn};
+use crate::view::{Frozen, LiveSegment, View};
 use crate::wal::{
     BincodeCodec, Durable, FrameKind, GroupCommit, GroupHooks, GroupOptions, LogStore, WalCodec, WalError,
 };

@@ -8,12 +8,12 @@ use parking_lot::MutexGuard;
 use roaring::RoaringBitmap;
 
 use super::core::Core;
-use super::view::{Frozen, LiveSegment, View};
 use crate::flush::{self, Plan, SegmentStats};
 use crate::index::{BuildControl, GraphBuilder};
 use crate::store::{
     Deletes, FileMeta, Manifest, Segment, SegmentEntry, SegmentId, SegmentMeta, StoreError, collect_garbage,
 };
+use crate::view::{Frozen, LiveSegment, View};
 
 /// Between tries of something that failed.
 const RETRY: Duration = Duration::from_secs(1);

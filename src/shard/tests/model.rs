@@ -11,8 +11,9 @@ use super::fixture::{copy, flush, id, open, runtime, settle};
 use crate::query::{
     Filter, Nearest, PayloadSelection, ReadOptions, Search, SearchRequest, find, for_each_match,
 };
-use crate::shard::{RowRef, Shard, Snapshot};
+use crate::shard::Shard;
 use crate::types::{Distance, Entry, Expect, Lsn, Outcome, Position, Reject, SourceRange, WriteBatch};
+use crate::view::{RowRef, Snapshot};
 
 const SOURCE: &str = "pipeline";
 const PARTITION: &str = "topic/0";

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::fixture::{id, open, runtime};
 use crate::query::{Filter, FreshAsOf, find, for_each_match};
-use crate::shard::{Shard, Snapshot};
+use crate::shard::Shard;
 use crate::types::{Entry, Lsn, Outcome, Position, SourceRange, WriteBatch};
+use crate::view::Snapshot;
 
 const WRITERS: usize = 3;
 const POINTS: usize = 40;

@@ -378,22 +378,18 @@ impl Registry {
         &self.url
     }
 
-    /// Ends it; its schemas stay.
-    pub fn kill9(&self) {
-        self.service
-            .as_ref()
-            .expect("only a registry that this test started may be stopped")
-            .run("kill")
-            .unwrap();
+    /// Ends it in order: killed, its database may forget what was registered just before.
+    pub fn stop(&self) {
+        self.service().run("stop").unwrap();
     }
 
     /// Starts it again on the same port.
     pub fn restart(&self) {
-        self.service
-            .as_ref()
-            .expect("only a registry that this test started may be stopped")
-            .start()
-            .unwrap();
+        self.service().start().unwrap();
+    }
+
+    fn service(&self) -> &Service {
+        self.service.as_ref().expect("only a registry that this test started may be stopped")
     }
 
     /// Registers an Avro schema under a subject. Says its id.

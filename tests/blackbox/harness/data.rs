@@ -131,11 +131,10 @@ fn difference(id: &str, product: &Product, point: &Value) -> Option<String> {
     let Some(components) = point["vector"].as_array() else {
         return Some(format!("{id}: no vector in {point}"));
     };
+    // The shortest decimal form of an f32, read as one again.
+    let component = |found: &Value| found.to_string().parse::<f32>().ok();
     let same = components.len() == product.embedding.len()
-        && components
-            .iter()
-            .zip(&product.embedding)
-            .all(|(found, sent)| found.as_f64() == Some(f64::from(*sent)));
+        && components.iter().zip(&product.embedding).all(|(found, sent)| component(found) == Some(*sent));
     (!same).then(|| format!("{id}: vector {} instead of {:?}", point["vector"], product.embedding))
 }
 

@@ -9,7 +9,7 @@ use super::avro::{PRODUCT_SCHEMA, Product, framed};
 use super::broker::{Kafka, Producer, Registry};
 use super::data::{Change, Model};
 use super::server::Server;
-use super::wait_until;
+use super::{unique, wait_until};
 
 /// Components of the vectors.
 pub const DIM: usize = 8;
@@ -48,8 +48,7 @@ impl Default for Plot<'_> {
 impl Scene {
     /// Creates topic, schema and pipeline, and starts the server.
     pub fn open(kafka: Kafka, registry: Registry, plot: Plot<'_>) -> Self {
-        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let topic = format!("{NAME}-{:x}", clock.as_nanos());
+        let topic = unique(NAME);
         kafka.create_topic(&topic, PARTITIONS, &[]);
         let schema_id = registry.register(&format!("{topic}-value"), PRODUCT_SCHEMA);
         let folder = tempfile::tempdir().unwrap();
