@@ -1,10 +1,18 @@
-//! The real program against real brokers: what a user would see, also when things are killed.
+//! The real program, its files and real brokers: what a user would see, also when things are killed.
 //!
 //! `PROXIMADB_REQUIRE=kafka` turns missing brokers into failures, `PROXIMADB_WITHOUT=kafka` skips them;
 //! brokers are started by the scripts in `tests/services/`, unless the environment names some.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod harness;
+
+mod cli;
+mod damage;
+mod durability;
+mod file_pipeline;
+mod freshness;
+mod full_disk;
+mod restart;
 
 #[cfg(feature = "kafka")]
 mod kafka_source;

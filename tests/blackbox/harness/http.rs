@@ -39,6 +39,11 @@ impl Client {
         Self { base: base.trim_end_matches('/').to_owned(), client, runtime }
     }
 
+    /// Where it sends to: another thread needs another client.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Sends; `Err` where no answer came, as happens while the server is being killed.
     pub fn try_send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
         self.runtime.block_on(async {
@@ -89,6 +94,12 @@ impl Client {
                 return points;
             }
         }
+    }
+
+    /// Creates a collection.
+    pub fn create(&self, collection: &str, dim: usize, distance: &str) {
+        let vectors = json!({ "vectors": { "size": dim, "distance": distance } });
+        self.put(&format!("/collections/{collection}"), &vectors).result();
     }
 
     /// How many points a collection has.

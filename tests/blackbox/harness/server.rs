@@ -46,6 +46,32 @@ impl Server {
 
     /// Starts the process and reads its address; does not wait until it is ready.
     pub fn launch(&mut self) {
+        if let Err(problem) = self.try_launch() {
+            self.fail(problem);
+        }
+    }
+
+    /// Starts a server that may refuse to: `None` if it ends instead of becoming ready.
+    pub fn try_start(data: &Path) -> Option<Self> {
+        let mut server = Self {
+            child: None,
+            data: data.to_owned(),
+            pipelines: None,
+            environment: Vec::new(),
+            log: data.with_extension("log"),
+            client: None,
+        };
+        if server.try_launch().is_err() {
+            return None;
+        }
+        let ready = wait_until("the server to be ready, or to end", START_WAIT, || {
+            let ended = server.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
+            if ended { Some(false) } else { (server.try_get("/readyz") == Some(200)).then_some(true) }
+        });
+        ready.then_some(server)
+    }
+
+    fn try_launch(&mut self) -> Result<(), &'static str> {
         assert!(self.child.is_none(), "it is running");
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_proximadb"));
@@ -68,9 +94,10 @@ impl Server {
         self.child = Some(child);
         match address.recv_timeout(START_WAIT) {
             Ok(address) => self.client = Some(Client::new(&address)),
-            Err(RecvTimeoutError::Timeout) => self.fail("it did not say `listening on …`"),
-            Err(RecvTimeoutError::Disconnected) => self.fail("it ended before it said `listening on …`"),
+            Err(RecvTimeoutError::Timeout) => return Err("it did not say `listening on …`"),
+            Err(RecvTimeoutError::Disconnected) => return Err("it ended before it said `listening on …`"),
         }
+        Ok(())
     }
 
     /// Waits for `/readyz`.
