@@ -265,7 +265,7 @@ impl Probe {
         let Delivered { canary, partition, offset } = delivered;
         let id = id_of(canary * self.schedule.every);
         let position = format!("{}/{partition}", self.topic);
-        let fresh_as_of = json!({"source": {NAME: {position: offset}}});
+        let fresh_as_of = json!({NAME: {position: offset}});
         let (path, body) = match self.by {
             By::Search => (
                 format!("/collections/{NAME}/points/query"),
