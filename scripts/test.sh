@@ -53,7 +53,7 @@ runner() {
 # Segments that the store's own test writes, read by pyarrow and DuckDB: one test per file.
 readers() {
   local files=$LOGS/viper file passed=0 failed=0
-  PROXIMADB_VIPER_DIR=$files cargo test -q --workspace --lib files_for_other_readers -- --include-ignored || return 1
+  PROXIMADB_VIPER_DIR=$files cargo test -q --workspace --lib files_for_other_readers || return 1
   for file in "$files"/*.parquet "$files"/*/*.parquet; do
     [ -e "$file" ] || continue
     if "$CACHE/venv/bin/python" tests/readers/check_viper.py "$file" >"$LOGS/viper.out" 2>&1; then

@@ -12,7 +12,6 @@
 
 pub mod types;
 pub mod config;
-pub mod pipeline;
 
 pub mod source;
 pub mod decode;
@@ -24,9 +23,10 @@ pub mod store;
 pub mod index;
 pub mod catalog;
 
+pub mod view;
+pub mod query;
 pub mod shard;
 pub mod ingest;
-pub mod query;
 pub mod engine;
 pub mod serve;
 

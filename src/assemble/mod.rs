@@ -107,7 +107,7 @@ impl Server {
         pipelines::add(&self.engine, path, spec).await
     }
 
-    /// Drains: sources stop first, then the doors, then the logs.
+    /// Drains: the doors close first, then sources stop, then the logs.
     pub async fn stop(self) {
         self.stop.cancel();
         if let Ok(Err(error)) = self.serving.await {
@@ -139,6 +139,7 @@ async fn open_engine(config: &ServerConfig) -> Result<Engine, StartError> {
     Ok(Engine::open(options, catalog).await?)
 }
 
+#[allow(clippy::needless_update)] // tests add a field
 fn tuning(config: &ServerConfig) -> Tuning {
     Tuning {
         memtable_bytes_max: config.memtable.bytes_max.as_usize(),
@@ -155,6 +156,7 @@ fn tuning(config: &ServerConfig) -> Tuning {
             // An entry is one request's batch in the log's own encoding, which is smaller than its JSON.
             entry_bytes_max: config.limits.body_bytes_max.as_usize(),
             cut_unproven_tail: config.log.cut_unproven_tail,
+            ..LogOptions::default()
         },
     }
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use crate::catalog::{CatalogError, CatalogStore, DesiredState, PipelineRecord};
 use crate::config::pipeline::{PipelineSpec, SecretError, SourceSpec};
 use crate::decode::{
-    self, DryRun, DryRunError, NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaSource,
-    SchemaText, Target,
+    self, NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaSource, SchemaText, Target,
 };
 use crate::engine::{Engine, EngineError, NewCollection};
-use crate::ingest::{Ingest, Parts, PartsError};
+use crate::ingest::{Bounds, DryRun, DryRunError, Ingest, Parts, PartsError};
 use crate::shard::Shard;
 use crate::source::file::FileSource;
 use crate::source::{PositionLookup, Source, SourceError};
@@ -87,7 +86,10 @@ pub async fn add(engine: &Arc<Engine>, path: &Path, spec: PipelineSpec) -> Resul
         .await
         .map_err(|error| in_engine(&spec, EngineError::from_catalog(error)))?;
     let shard = Arc::clone(collection.shard());
-    let room = spec.limits.in_flight_bytes.as_usize();
+    let bounds = Bounds {
+        in_flight_bytes_max: spec.limits.in_flight_bytes.as_usize(),
+        freshness_objective: spec.freshness.objective.0,
+    };
     let (name, sink) = (spec.pipeline.clone(), spec.sink.collection.clone());
     let factory = Factory {
         target: Target { dim: collection.config().dim, distance: collection.config().distance },
@@ -96,7 +98,7 @@ pub async fn add(engine: &Arc<Engine>, path: &Path, spec: PipelineSpec) -> Resul
         runtime: tokio::runtime::Handle::current(),
         spec,
     };
-    let ingest = Ingest::new(name.clone(), sink, shard, room, Arc::new(move || factory.parts()));
+    let ingest = Ingest::new(name.clone(), sink, shard, bounds, Arc::new(move || factory.parts()));
     let added = engine.add_pipeline(ingest).await;
     added.map_err(|source| PipelineError::Engine { pipeline: name, source })
 }
@@ -220,7 +222,7 @@ pub fn dry_run(spec: &PipelineSpec, records: usize) -> Result<DryRun, PipelineEr
     let schemas = schema_source(spec, runtime, None).map_err(|error| unusable(&error))?;
     let mut decoder = decode::build(spec, target, schemas).map_err(|error| unusable(&error))?;
     let mut source = first_records(spec, records)?;
-    decode::dry_run(&mut *source, &mut *decoder, records, DRY_RUN_WAIT).map_err(|error| match error {
+    crate::ingest::dry_run(&mut *source, &mut *decoder, records, DRY_RUN_WAIT).map_err(|error| match error {
         DryRunError::Source(error) => PipelineError::Source(error),
         error => PipelineError::Source(unusable(&error)),
     })

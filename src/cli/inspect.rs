@@ -33,7 +33,7 @@ struct ShardReport {
     log_entries: u64,
     log_bytes: u64,
     segments: Vec<SegmentReport>,
-    positions: crate::query::Positions,
+    positions: crate::types::Positions,
     quarantined: u64,
     problems: Vec<String>,
 }

@@ -9,7 +9,7 @@ use super::{Ended, complain};
 use crate::assemble::{PipelineError, dry_run};
 use crate::config::ServerConfig;
 use crate::config::pipeline::{PipelineSpec, load};
-use crate::decode::DryRun;
+use crate::ingest::DryRun;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum PipelineCommand {

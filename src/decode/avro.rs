@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::avro_container::ContainerError;
+use super::avro_container::{ContainerError, read_header};
 use super::avro_cursor::Cursor;
 use super::avro_plan::{Plan, scalar};
 use super::avro_schema::{AvroSchema, Node};
@@ -198,7 +198,7 @@ impl RecordFormat for Container {
         vectors: &mut Vec<f32>,
     ) -> Result<(), Trouble> {
         if !self.plans.contains_key(partition) {
-            let plan = match super::avro_container::read_header(Path::new(partition)) {
+            let plan = match read_header(Path::new(partition)) {
                 Ok(header) => Plan::compile(header.schema, mapping),
                 // The file may be back in a moment: no reason to reject its records.
                 Err(ContainerError::Io { source, .. }) => {

@@ -18,7 +18,6 @@ mod circuit;
 mod columns;
 mod columns_text;
 mod dead_letter;
-mod dry_run;
 mod json;
 mod json_text;
 mod mapping;
@@ -32,7 +31,6 @@ mod validate;
 mod test_support;
 
 pub use build::{BuildError, Target, build};
-pub use dry_run::{DryRow, DryRun, DryRunError, dry_run};
 pub use registry::{
     NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaFailure, SchemaSource, SchemaText,
 };

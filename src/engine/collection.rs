@@ -12,10 +12,11 @@ use crate::query::{
     ScrollAnswer, ScrollRequest, Search, SearchAnswer, SearchRequest, find, for_each_match, payload,
     prepare_vector, record,
 };
-use crate::shard::{RowRef, Shard, Snapshot};
+use crate::shard::{Shard, ShardInfo};
 use crate::types::{
     CollectionConfig, Distance, Entry, Expect, Lsn, Op, OpKind, Outcome, PointId, Reject, WriteBatch,
 };
+use crate::view::{RowRef, Snapshot};
 
 /// Points edited or deleted per log entry. Larger entries wait longer for their fsync and conflict more often.
 const EDIT_BATCH: usize = 512;
@@ -34,31 +35,6 @@ pub enum Wait {
     Searchable,
     /// In a graph (or in a segment too small to need one).
     Indexed,
-}
-
-/// Facts about a collection.
-#[derive(Debug, Clone)]
-pub struct CollectionInfo {
-    /// Live points.
-    pub points: u64,
-    /// Segments.
-    pub segments: u64,
-    /// Live points that a graph finds.
-    pub indexed_points: u64,
-    /// `green`, or `yellow` while background work is pending.
-    pub status: &'static str,
-    /// Memory held: memtables, column caches, indexes.
-    pub memory_bytes: u64,
-    /// Bytes on disk, segments and log.
-    pub disk_bytes: u64,
-    /// Log marks.
-    pub durable_lsn: Lsn,
-    /// Searchable up to here.
-    pub applied_lsn: Lsn,
-    /// In segments up to here.
-    pub flushed_lsn: Lsn,
-    /// Records in quarantine.
-    pub quarantined: u64,
 }
 
 /// A record in quarantine.
@@ -102,7 +78,7 @@ impl Collection {
     }
 
     /// Counts, sizes and marks.
-    pub fn info(&self) -> CollectionInfo {
+    pub fn info(&self) -> ShardInfo {
         self.shard.info()
     }
 
@@ -128,16 +104,37 @@ impl Collection {
         Ok(lsn)
     }
 
-    /// Deletes every point that matches.
+    /// Deletes every point that matches; one that a concurrent write makes match no more stays.
     pub async fn delete_by_filter(&self, filter: Filter, wait: Wait) -> Result<Lsn, EngineError> {
-        let ids = self.matching_ids(filter).await?;
         let mut last = self.shard.marks().applied();
-        for chunk in ids.chunks(EDIT_BATCH) {
-            let mut batch = WriteBatch::new(self.config.dim);
-            chunk.iter().for_each(|id| batch.delete(id.clone()));
-            last = self.write(batch, wait).await?;
+        let (mut tries, mut batch_max) = (0, EDIT_BATCH);
+        loop {
+            let versions = self.matching(filter.clone()).await?;
+            let mut conflict = None;
+            for chunk in versions.chunks(batch_max) {
+                let mut batch = WriteBatch::new(self.config.dim);
+                for (id, version) in chunk {
+                    batch.delete(id.clone());
+                    batch
+                        .ops
+                        .iter_mut()
+                        .last()
+                        .into_iter()
+                        .for_each(|op| op.expect = Expect::Version(*version));
+                }
+                match self.write(batch, heard(wait)).await {
+                    Ok(lsn) => last = lsn,
+                    Err(error @ EngineError::Conflict { .. }) => conflict = Some(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            match conflict {
+                None => return Ok(last),
+                Some(error) if tries == EDIT_TRIES => return Err(error),
+                // A point that is written all the time should not take so many others with it.
+                Some(_) => (tries, batch_max) = (tries + 1, (batch_max / 4).max(1)),
+            }
         }
-        Ok(last)
     }
 
     /// Edits payloads; each point's edit is atomic against concurrent writes of the same point.
@@ -149,7 +146,9 @@ impl Collection {
     ) -> Result<Lsn, EngineError> {
         let ids = match points {
             PointSelector::Ids(ids) => ids,
-            PointSelector::Filter(filter) => self.matching_ids(filter).await?,
+            PointSelector::Filter(filter) => {
+                self.matching(filter).await?.into_iter().map(|(id, _)| id).collect()
+            }
         };
         let mut last = self.shard.marks().applied();
         for chunk in ids.chunks(EDIT_BATCH) {
@@ -162,8 +161,9 @@ impl Collection {
     async fn edit_chunk(&self, ids: &[PointId], edit: &PayloadEdit, wait: Wait) -> Result<Lsn, EngineError> {
         let mut tries = 0;
         loop {
+            self.shard.settle().await.map_err(|error| self.refused(error))?;
             let batch = self.edited(ids, edit)?;
-            match self.write(batch, wait).await {
+            match self.write(batch, heard(wait)).await {
                 Err(EngineError::Conflict { .. }) if tries < EDIT_TRIES => tries += 1,
                 outcome => return outcome,
             }
@@ -209,7 +209,7 @@ impl Collection {
     /// Searches.
     pub async fn search(&self, request: SearchRequest) -> Result<SearchAnswer, EngineError> {
         let deadline = self.wait_fresh(&request.read).await?;
-        let snapshot = self.shard.snapshot();
+        let (snapshot, mut freshness) = self.dated_snapshot();
         let (distance, dim, name) =
             (self.config.distance, self.config.dim as usize, self.config.name.clone());
         let ef_search_default = self.ef_search_default;
@@ -227,10 +227,10 @@ impl Collection {
             };
             let search =
                 Search { request: &request, vector: &vector, distance, except, deadline, ef_search_default };
-            Ok::<_, EngineError>((search.run(&snapshot)?, snapshot.lsn))
+            Ok::<_, EngineError>(search.run(&snapshot)?)
         };
-        let (found, lsn) = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
-        let freshness = self.shard.marks().freshness(lsn, found.scanned_fraction);
+        let found = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
+        freshness.scanned_fraction = found.scanned_fraction;
         Ok(SearchAnswer { hits: found.hits, freshness })
     }
 
@@ -245,14 +245,13 @@ impl Collection {
         self.wait_fresh(&read).await?;
         let snapshot = self.shard.snapshot();
         let rows = ids.iter().filter_map(|id| find(&snapshot, id));
-        rows.map(|row| record(&row, &with_payload, with_vector)).collect()
+        rows.map(|row| Ok(record(&row, &with_payload, with_vector)?)).collect()
     }
 
     /// A page of points in id order (integers by value before texts).
     pub async fn scroll(&self, request: ScrollRequest) -> Result<ScrollAnswer, EngineError> {
         self.wait_fresh(&request.read).await?;
-        let snapshot = self.shard.snapshot();
-        let lsn = snapshot.lsn;
+        let (snapshot, freshness) = self.dated_snapshot();
         let work = move || {
             let mut page = Page::new(request.limit.saturating_add(1), request.offset.as_ref());
             for_each_match(&snapshot, request.filter.as_ref(), |row| page.offer(row))?;
@@ -262,7 +261,15 @@ impl Collection {
             Ok::<_, EngineError>((records.collect::<Result<Vec<_>, _>>()?, next))
         };
         let (points, next) = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
-        Ok(ScrollAnswer { points, next, freshness: self.shard.marks().freshness(lsn, 1.0) })
+        Ok(ScrollAnswer { points, next, freshness })
+    }
+
+    /// A snapshot and its receipt. The positions are taken first: they claim nothing that is not seen.
+    fn dated_snapshot(&self) -> (Snapshot, Freshness) {
+        let mut freshness = self.shard.marks().freshness(Lsn(0), 1.0);
+        let snapshot = self.shard.snapshot();
+        freshness.lsn = snapshot.lsn;
+        (snapshot, freshness)
     }
 
     /// How many points match; always exact.
@@ -304,12 +311,14 @@ impl Collection {
         self.searches.run(work).await.map_err(|error| self.refused_search(error))?
     }
 
-    async fn matching_ids(&self, filter: Filter) -> Result<Vec<PointId>, EngineError> {
+    /// What matches, with its version.
+    async fn matching(&self, filter: Filter) -> Result<Vec<(PointId, Lsn)>, EngineError> {
+        self.shard.settle().await.map_err(|error| self.refused(error))?;
         let snapshot: Snapshot = self.shard.snapshot();
         let work = move || {
-            let mut ids = Vec::new();
-            for_each_match(&snapshot, Some(&filter), |row: RowRef| ids.push(row.id()))?;
-            Ok(ids)
+            let mut versions = Vec::new();
+            for_each_match(&snapshot, Some(&filter), |row: RowRef| versions.push((row.id(), row.born())))?;
+            Ok(versions)
         };
         self.searches.run(work).await.map_err(|error| self.refused_search(error))?
     }
@@ -367,6 +376,11 @@ impl Collection {
             super::search_pool::PoolError::Closed => EngineError::ShuttingDown,
         }
     }
+}
+
+/// A conditional write must be heard of: a conflict that nobody learns of is a lost edit.
+fn heard(wait: Wait) -> Wait {
+    if wait == Wait::Ack { Wait::Durable } else { wait }
 }
 
 fn applied(outcome: Outcome) -> Result<Lsn, EngineError> {

@@ -2,8 +2,7 @@
 use std::time::Duration;
 
 use crate::catalog::CatalogError;
-use crate::index::IndexError;
-use crate::query::FilterError;
+use crate::query::{FilterError, QueryError};
 use crate::shard::{ProposeError, ShardError};
 use crate::store::StoreError;
 use crate::types::{ErrorKind, Lsn, PointId};
@@ -148,16 +147,24 @@ fn in_full(error: &dyn std::error::Error) -> String {
     }
 }
 
+impl From<QueryError> for EngineError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::BadVector { field, problem, code } => {
+                Self::Invalid { field, problem: problem.into(), code }
+            }
+            QueryError::Filter(error) => Self::Filter(error),
+            QueryError::Timeout { timeout } => Self::Timeout { action: "the search", timeout },
+            error @ (QueryError::Store(_) | QueryError::Index(_) | QueryError::BadPayload { .. }) => {
+                Self::DataLoss { reason: in_full(&error) }
+            }
+        }
+    }
+}
+
 impl EngineError {
     pub(crate) fn from_store(error: StoreError) -> Self {
         Self::DataLoss { reason: in_full(&error) }
-    }
-
-    pub(crate) fn from_index(error: IndexError, timeout: Duration) -> Self {
-        match error {
-            IndexError::Deadline => Self::Timeout { action: "the search", timeout },
-            error => Self::DataLoss { reason: in_full(&error) },
-        }
     }
 
     pub(crate) fn from_catalog(error: CatalogError) -> Self {
@@ -223,6 +230,7 @@ impl EngineError {
             Self::Invalid { code, .. } => code,
             Self::DimensionMismatch { .. } => "dimension_mismatch",
             Self::PointNotFound { .. } => "point_not_found",
+            Self::Filter(error) if error.kind() == ErrorKind::DataLoss => "data_loss",
             Self::Filter(_) => "invalid_filter",
             Self::Conflict { .. } => "conflict",
             Self::NotFresh { .. } => "not_fresh",

@@ -1,4 +1,14 @@
 //! Collections and pipelines by name: what the doors talk to.
+//!
+//! ```text
+//!   REST, gRPC ──▶ Engine ─┬─ catalog       what exists, and which pipelines are paused
+//!                          ├─ Collection ──▶ shard: writes, look-ups by id
+//!                          │         └─────▶ search threads: searches, pages, counts
+//!                          └─ Ingest         running pipelines
+//! ```
+//! I1 a collection's directory is there before the catalog names it, and goes after it. I2 what scans or walks
+//! runs on the search threads behind a bounded queue; a full one refuses. I3 edits of payloads write what they
+//! have read on the condition that nobody wrote in between. I4 every error says what the caller should do.
 mod collection;
 mod error;
 mod order;
@@ -17,7 +27,8 @@ use crate::ingest::{Ingest, PipelineState};
 use crate::shard::{Shard, Tuning};
 use crate::types::{CollectionConfig, CollectionId, Distance, GraphParams};
 
-pub use collection::{Collection, CollectionInfo, QuarantinedRecord, Wait};
+pub use crate::shard::ShardInfo as CollectionInfo;
+pub use collection::{Collection, QuarantinedRecord, Wait};
 pub use error::EngineError;
 pub use search_pool::SearchPool;
 

@@ -1,8 +1,8 @@
 //! The order of pages: integers by value, then texts; and the smallest rows of a run in that order.
 use std::collections::BTreeMap;
 
-use crate::shard::RowRef;
 use crate::types::PointId;
+use crate::view::RowRef;
 
 /// Where an id stands in a scroll.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,9 +2,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::shard::LiveSegment;
 use crate::store::{PickedRows, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError, Tombstone};
 use crate::types::{CollectionConfig, Lsn};
+use crate::view::LiveSegment;
 
 /// Files written by a merge, durable but named by no manifest yet.
 pub struct Compacted {

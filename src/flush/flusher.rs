@@ -3,12 +3,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::memtable::{Block, Memtable};
-use crate::shard::Frozen;
 use crate::store::{
     QuarantineFile, Quarantined, RowRef, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError,
     Tombstone,
 };
 use crate::types::CollectionConfig;
+use crate::view::Frozen;
 
 /// Files written for a frozen memtable, durable but named by no manifest yet.
 pub struct Flushed {

@@ -3,9 +3,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::index::{BuildControl, Graph, IndexBuilder, IndexError, VectorIndex};
-use crate::shard::LiveSegment;
 use crate::store::StoreError;
 use crate::types::GraphParams;
+use crate::view::LiveSegment;
 
 /// Why a graph was not built.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,5 @@
 //! The decode thread: bytes to rows, rows to log entries.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -28,6 +29,12 @@ pub(super) struct DecodeStage<'a> {
     pub inbox: Receiver<InFlight>,
     pub shard: Arc<Shard>,
     pub progress: Arc<Progress>,
+    /// Batches that take longer from source to search are counted as late.
+    pub freshness_objective: Duration,
+    /// `proximadb_pipeline_freshness_seconds`
+    pub fresh: metrics::Histogram,
+    /// `proximadb_pipeline_late_batches_total`
+    pub late: metrics::Counter,
 }
 
 impl DecodeStage<'_> {
@@ -87,9 +94,9 @@ impl DecodeStage<'_> {
     }
 
     fn propose(&self, item: InFlight, decoded: Decoded) {
-        let InFlight { batch, generation, hold } = item;
+        let InFlight { batch, generation, read_at, hold } = item;
         let (operations, rejects) = (decoded.batch.ops.len() as u64, decoded.rejects.len() as u64);
-        for (code, count) in crate::memtable::count_by_code(&decoded.rejects) {
+        for (code, count) in count_by_code(&decoded.rejects) {
             metrics::counter!("proximadb_rejected_records_total",
                 "pipeline" => self.progress.name().to_string(), "code" => code.to_string())
             .increment(count);
@@ -105,12 +112,16 @@ impl DecodeStage<'_> {
         let entry = Entry { batch: decoded.batch, source: Some(source), rejects: decoded.rejects };
         let progress = Arc::clone(&self.progress);
         let (partition, to) = (batch.partition, batch.to);
+        let (fresh, late) = (self.fresh.clone(), self.late.clone());
+        let objective = self.freshness_objective;
         self.shard.propose_blocking(entry, move |outcome| {
             match outcome {
                 Ok(Outcome::Applied { .. }) => {
                     progress.applied.fetch_add(operations, Ordering::Relaxed);
                     progress.rejected.fetch_add(rejects, Ordering::Relaxed);
                     progress.settle(&partition, to);
+                    fresh.record(read_at.elapsed().as_secs_f64());
+                    late.increment(u64::from(read_at.elapsed() > objective));
                 }
                 Ok(Outcome::Duplicate { .. } | Outcome::Conflict { .. }) => progress.settle(&partition, to),
                 Ok(Outcome::Refused { reason, .. }) => {
@@ -128,4 +139,13 @@ impl DecodeStage<'_> {
 fn trouble(progress: &Progress, partition: &Arc<str>, generation: u64, error: &ProposeError) {
     progress.set_state(PipelineState::Retrying, Some(in_full(error)));
     progress.unsettle(partition, generation);
+}
+
+/// Counts of rejected records by code, for metrics.
+fn count_by_code(rejects: &[Reject]) -> BTreeMap<&str, u64> {
+    let mut counts = BTreeMap::new();
+    for reject in rejects {
+        *counts.entry(reject.code.as_str()).or_insert(0) += 1;
+    }
+    counts
 }

@@ -6,23 +6,28 @@
 //!        │  └──────────── progress: durable marks, rewinds ◀─────Outcome─┘
 //!        └─ held while in-flight bytes are at their limit
 //! ```
-//! I1 bytes between source and apply stay under the pipeline's limit. I2 entries of one partition are
-//! proposed in order. I3 if one thread ends, both do, and the supervisor says why. I4 after any trouble the
-//! source starts again behind what the log holds; the position rule makes that harmless.
+//! I1 batches between source and apply hold no more undecoded bytes than the pipeline's limit, unless a single
+//! one is larger: it passes alone. I2 entries of one partition are proposed in order. I3 if one thread ends,
+//! both do, and the supervisor says why. I4 after any trouble the source starts again behind what the log holds;
+//! the position rule makes that harmless.
 mod decode_stage;
+mod dry_run;
 mod progress;
 mod source_stage;
 mod supervisor;
 
 pub use decode_stage::DeadLetters;
+pub use dry_run::{DryRow, DryRun, DryRunError, dry_run};
 pub use progress::{PipelineState, Progress};
-pub use supervisor::{Ingest, Parts, PartsError, PartsFactory};
+pub use supervisor::{Bounds, Ingest, Parts, PartsError, PartsFactory};
 
 /// One batch on its way, with what must happen when it is done.
 struct InFlight {
     batch: crate::types::RawBatch,
     /// How often its partition had been rewound when it was read.
     generation: u64,
+    /// When it came from the source.
+    read_at: std::time::Instant,
     /// Dropped when the batch's outcome is known, or when the batch is.
     hold: Hold,
 }

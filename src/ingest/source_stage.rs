@@ -133,7 +133,12 @@ impl SourceStage<'_> {
         .increment(batch.bytes() as u64);
         // The channel holds more batches than the permits allow, so this never waits. It fails when the
         // decode thread has ended, which ends this one too.
-        let _ = self.outbox.send(InFlight { batch, generation, hold: Hold::new(self.progress, permit) });
+        let _ = self.outbox.send(InFlight {
+            batch,
+            generation,
+            read_at: since,
+            hold: Hold::new(self.progress, permit),
+        });
         Ok(None)
     }
 }

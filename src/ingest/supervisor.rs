@@ -45,12 +45,21 @@ pub struct PartsError {
 /// Makes the parts of a run; asked again at each restart.
 pub type PartsFactory = dyn Fn() -> Result<Parts, PartsError> + Send + Sync;
 
+/// What a pipeline may take, and what it is held to.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Bytes read and not yet applied.
+    pub in_flight_bytes_max: usize,
+    /// Longest time from source to search before a batch counts as late.
+    pub freshness_objective: Duration,
+}
+
 /// A pipeline under supervision.
 pub struct Ingest {
     progress: Arc<Progress>,
     collection: String,
     shard: Arc<Shard>,
-    in_flight_bytes_max: usize,
+    bounds: Bounds,
     factory: Arc<PartsFactory>,
     supervisor: Mutex<Option<JoinHandle<()>>>,
 }
@@ -61,14 +70,14 @@ impl Ingest {
         name: String,
         collection: String,
         shard: Arc<Shard>,
-        in_flight_bytes_max: usize,
+        bounds: Bounds,
         factory: Arc<PartsFactory>,
     ) -> Self {
         Self {
             progress: Arc::new(Progress::new(name)),
             collection,
             shard,
-            in_flight_bytes_max,
+            bounds,
             factory,
             supervisor: Mutex::new(None),
         }
@@ -95,9 +104,10 @@ impl Ingest {
         let run = Run {
             progress: Arc::clone(&self.progress),
             shard: Arc::clone(&self.shard),
-            room_pages: u32::try_from(self.in_flight_bytes_max / PERMIT_BYTES)
+            room_pages: u32::try_from(self.bounds.in_flight_bytes_max / PERMIT_BYTES)
                 .unwrap_or(u32::MAX >> 3)
                 .clamp(1, u32::MAX >> 3),
+            freshness_objective: self.bounds.freshness_objective,
             factory: Arc::clone(&self.factory),
         };
         let name = format!("ingest-{}", self.progress.name());
@@ -123,6 +133,7 @@ struct Run {
     progress: Arc<Progress>,
     shard: Arc<Shard>,
     room_pages: u32,
+    freshness_objective: Duration,
     factory: Arc<PartsFactory>,
 }
 
@@ -162,6 +173,9 @@ impl Run {
             inbox,
             shard: Arc::clone(&self.shard),
             progress: Arc::clone(&self.progress),
+            freshness_objective: self.freshness_objective,
+            fresh: metrics::histogram!("proximadb_pipeline_freshness_seconds", "pipeline" => name.to_string()),
+            late: metrics::counter!("proximadb_pipeline_late_batches_total", "pipeline" => name.to_string()),
         };
         let source = SourceStage {
             source: &mut *parts.source,

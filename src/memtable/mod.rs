@@ -12,7 +12,6 @@ mod hash;
 #[cfg(test)]
 mod contract;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -87,16 +86,7 @@ pub struct FrozenMarks {
     /// Its term.
     pub term: u64,
     /// Source positions as of that entry.
-    pub positions: crate::query::Positions,
+    pub positions: crate::types::Positions,
     /// Latest event time as of that entry.
     pub watermark_ms: Option<i64>,
-}
-
-/// Counts of rejected records by code, for metrics.
-pub fn count_by_code(rejects: &[Reject]) -> BTreeMap<&str, u64> {
-    let mut counts = BTreeMap::new();
-    for reject in rejects {
-        *counts.entry(reject.code.as_str()).or_insert(0) += 1;
-    }
-    counts
 }

@@ -12,12 +12,11 @@ use std::time::Instant;
 use proximadb_kernels::distance;
 
 use super::fetch::record;
-use super::{Filter, Hit, PayloadView, RowSet, SearchRequest};
-use crate::engine::EngineError;
-use crate::index::{IndexHits, IndexQuery, VectorBlock, exact_rows, exact_scan};
+use super::{Filter, Hit, PayloadView, QueryError, RowSet, SearchRequest};
+use crate::index::{IndexError, IndexHits, IndexQuery, VectorBlock, exact_rows, exact_scan};
 use crate::memtable::Block;
-use crate::shard::{LiveSegment, RowRef, Snapshot};
 use crate::types::{Column, Distance, Lsn, PointId};
+use crate::view::{LiveSegment, RowRef, Snapshot};
 
 /// Where matching rows are fewer than this many times `ef_search`, scanning them is cheaper than walking
 /// past the others: a walk computes about this many distances per candidate kept.
@@ -27,7 +26,7 @@ const SCAN_PER_CANDIDATE: usize = 32;
 pub struct Found {
     /// Best first.
     pub hits: Vec<Hit>,
-    /// Share of the live rows that were scanned rather than found by a graph.
+    /// Share of the rows, dead ones included, that were scanned rather than found by a graph.
     pub scanned_fraction: f64,
 }
 
@@ -55,7 +54,7 @@ struct Candidate {
 
 impl Search<'_> {
     /// Runs the search.
-    pub fn run(&self, snapshot: &Snapshot) -> Result<Found, EngineError> {
+    pub fn run(&self, snapshot: &Snapshot) -> Result<Found, QueryError> {
         // The point searched near may take one place.
         let k = self.request.offset + self.request.limit + usize::from(self.except.is_some());
         let mut candidates = Vec::new();
@@ -77,7 +76,7 @@ impl Search<'_> {
         Ok(Found { hits, scanned_fraction })
     }
 
-    fn best(&self, mut candidates: Vec<Candidate>) -> Result<Vec<Hit>, EngineError> {
+    fn best(&self, mut candidates: Vec<Candidate>) -> Result<Vec<Hit>, QueryError> {
         candidates
             .sort_by(|a, b| a.distance.total_cmp(&b.distance).then_with(|| a.row.id().cmp(&b.row.id())));
         let good_enough = |score: f32| match self.request.score_threshold {
@@ -105,7 +104,7 @@ impl Search<'_> {
         at: Lsn,
         k: usize,
         into: &mut Vec<Candidate>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), QueryError> {
         self.check_deadline()?;
         let matching = matching(self.request.filter.as_ref(), &BlockPayload(block))?;
         let admit = |row: u32| {
@@ -128,10 +127,10 @@ impl Search<'_> {
         at: Lsn,
         k: usize,
         into: &mut Vec<Candidate>,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<bool, QueryError> {
         self.check_deadline()?;
         let matching = matching(self.request.filter.as_ref(), &SegmentPayload(segment))?;
-        let vectors = segment.vectors().map_err(EngineError::from_store)?;
+        let vectors = segment.vectors()?;
         let admit = |row: u32| {
             segment.is_visible(row, at) && matching.as_ref().is_none_or(|matching| matching.contains(row))
         };
@@ -150,7 +149,7 @@ impl Search<'_> {
         matching: Option<&RowSet>,
         admit: &(dyn Fn(u32) -> bool + Sync),
         k: usize,
-    ) -> Result<(IndexHits, bool), EngineError> {
+    ) -> Result<(IndexHits, bool), QueryError> {
         let ef_search = self.request.ef_search.unwrap_or(self.ef_search_default).max(k);
         let candidates = matching.map_or(vectors.len(), RowSet::count);
         let scan = || match matching {
@@ -165,24 +164,27 @@ impl Search<'_> {
             return Ok((scan(), false));
         }
         let query = IndexQuery { vector: self.vector, k, ef_search, admit, deadline: Some(self.deadline) };
-        let timed = |error| EngineError::from_index(error, self.request.read.timeout);
+        let timed = |error| match error {
+            IndexError::Deadline => QueryError::Timeout { timeout: self.request.read.timeout },
+            error => QueryError::Index(error),
+        };
         let found = graph.search(vectors, &query).map_err(timed)?;
         // The graph looks only so far; whoever asks for k rows that exist gets them.
         let enough = k.min(candidates.min(segment.alive() as usize));
         if found.rows.len() < enough { Ok((scan(), false)) } else { Ok((found, true)) }
     }
 
-    fn check_deadline(&self) -> Result<(), EngineError> {
+    fn check_deadline(&self) -> Result<(), QueryError> {
         if Instant::now() < self.deadline {
             return Ok(());
         }
-        Err(EngineError::Timeout { action: "the search", timeout: self.request.read.timeout })
+        Err(QueryError::Timeout { timeout: self.request.read.timeout })
     }
 }
 
 /// Rows that a filter lets through; `None` where there is no filter.
-fn matching(filter: Option<&Filter>, view: &dyn PayloadView) -> Result<Option<RowSet>, EngineError> {
-    filter.map(|filter| filter.evaluate(view)).transpose().map_err(EngineError::from)
+fn matching(filter: Option<&Filter>, view: &dyn PayloadView) -> Result<Option<RowSet>, QueryError> {
+    filter.map(|filter| filter.evaluate(view)).transpose().map_err(QueryError::from)
 }
 
 /// All rows of a snapshot that are visible and match, block by block and segment by segment.
@@ -190,7 +192,7 @@ pub fn for_each_match(
     snapshot: &Snapshot,
     filter: Option<&Filter>,
     mut visit: impl FnMut(RowRef),
-) -> Result<(), EngineError> {
+) -> Result<(), QueryError> {
     for block in snapshot.blocks() {
         let matching = matching(filter, &BlockPayload(&block))?;
         for row in 0..block.len() {
@@ -213,13 +215,8 @@ pub fn for_each_match(
 }
 
 /// Normalises a query for cosine; refuses what cannot be compared.
-pub fn prepare_vector(
-    distance: Distance,
-    mut vector: Vec<f32>,
-    field: &str,
-) -> Result<Vec<f32>, EngineError> {
-    let invalid =
-        |problem: &str, code| EngineError::Invalid { field: field.into(), problem: problem.into(), code };
+pub fn prepare_vector(distance: Distance, mut vector: Vec<f32>, field: &str) -> Result<Vec<f32>, QueryError> {
+    let invalid = |problem, code| QueryError::BadVector { field: field.into(), problem, code };
     if !distance::all_finite(&vector) {
         return Err(invalid("a component is NaN or infinite; give finite numbers", "not_finite"));
     }

@@ -1,37 +1,34 @@
 //! Rows back to records: by id, and the payload and vector of what was found.
 use serde_json::{Map, Value};
 
-use super::{PayloadSelection, Record};
-use crate::engine::EngineError;
-use crate::shard::{RowRef, Snapshot};
+use super::{PayloadSelection, QueryError, Record};
 use crate::types::PointId;
+use crate::view::{RowRef, Snapshot};
 
 /// A row as it is read back.
 pub fn record(
     row: &RowRef,
     with_payload: &PayloadSelection,
     with_vector: bool,
-) -> Result<Record, EngineError> {
+) -> Result<Record, QueryError> {
     let payload = match with_payload {
         PayloadSelection::Nothing => None,
         selection => Some(select(payload(row)?, selection)),
     };
     let vector = match with_vector {
-        true => Some(row.vector().map_err(EngineError::from_store)?.to_vec()),
+        true => Some(row.vector()?.to_vec()),
         false => None,
     };
     Ok(Record { id: row.id(), version: row.born(), payload, vector })
 }
 
 /// A row's whole payload.
-pub fn payload(row: &RowRef) -> Result<Map<String, Value>, EngineError> {
-    let text = row.payload().map_err(EngineError::from_store)?;
+pub fn payload(row: &RowRef) -> Result<Map<String, Value>, QueryError> {
+    let text = row.payload()?;
     if text.is_empty() {
         return Ok(Map::new());
     }
-    serde_json::from_slice(text).map_err(|error| EngineError::DataLoss {
-        reason: format!("the payload of point {} is not JSON: {error}", row.id()),
-    })
+    serde_json::from_slice(text).map_err(|source| QueryError::BadPayload { id: row.id(), source })
 }
 
 fn select(mut payload: Map<String, Value>, selection: &PayloadSelection) -> Map<String, Value> {

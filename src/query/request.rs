@@ -6,10 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Filter;
-use crate::types::{Lsn, PartitionPosition, PointId, Position};
-
-/// Positions by source and partition.
-pub type Positions = BTreeMap<String, BTreeMap<String, PartitionPosition>>;
+use crate::types::{Lsn, PointId, Position, Positions};
 
 /// A state that must be searchable before the answer is computed.
 #[derive(Debug, Clone, PartialEq)]

@@ -58,16 +58,18 @@ async fn no_route(request: Request) -> Response {
         let status = Status::unimplemented(format!("there is no method {path}"));
         return status.into_http::<axum::body::Body>();
     }
-    match super::rest::not_yet(request.method(), path) {
-        Some(what) => {
-            ApiError::unsupported("", format!("{what} {}", super::json::NOT_SUPPORTED)).into_response()
-        }
-        None => ApiError::no_route(path).into_response(),
-    }
+    not_yet(&request).unwrap_or_else(|| ApiError::no_route(path)).into_response()
 }
 
 async fn method_not_allowed(request: Request) -> ApiError {
-    ApiError::method_not_allowed(request.method().as_str(), request.uri().path())
+    let refusal = || ApiError::method_not_allowed(request.method().as_str(), request.uri().path());
+    not_yet(&request).unwrap_or_else(refusal)
+}
+
+/// Others have something there.
+fn not_yet(request: &Request) -> Option<ApiError> {
+    let what = super::rest::not_yet(request.method(), request.uri().path())?;
+    Some(ApiError::unsupported("", format!("{what} {}", super::json::NOT_SUPPORTED)))
 }
 
 /// The id of the request being served, for gRPC answers that outlive this frame.

@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 
 use super::marks::Marks;
-use super::view::{RowRef, View};
 use crate::memtable::{Block, BlockBuilder, Rejected, Tombstone};
 use crate::types::{Entry, Expect, Lsn, Op, OpKind, Outcome, PointId, Position, Verdict, WriteBatch};
+use crate::view::{RowRef, View};
 
 /// Applies entries to a view.
 pub(super) struct Apply<'a> {
@@ -29,13 +29,18 @@ impl Apply<'_> {
     pub fn entry(&self, lsn: Lsn, mut entry: Entry) -> Outcome {
         let outcome = match self.admit(lsn, &mut entry) {
             Ok(()) => {
-                self.rows(lsn, &mut entry);
-                self.aftermath(lsn, entry);
+                let latest_ms = self.rows(lsn, &mut entry);
+                self.rejects(lsn, &mut entry);
+                self.marks.publish(lsn, entry.source.as_ref(), latest_ms);
                 Outcome::Applied { lsn }
             }
-            Err(refusal) => refusal,
+            Err(refusal) => {
+                self.marks.publish(lsn, None, None);
+                refusal
+            }
         };
-        self.marks.publish(lsn);
+        // Refusals as well: until a flush has passed them, they are kept in the log and read by each restart.
+        self.view.active.touch();
         outcome
     }
 
@@ -83,11 +88,13 @@ impl Apply<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    fn rows(&self, lsn: Lsn, entry: &mut Entry) {
+    /// Returns the latest event time.
+    fn rows(&self, lsn: Lsn, entry: &mut Entry) -> Option<i64> {
         let batch = std::mem::take(&mut entry.batch);
         if batch.ops.is_empty() {
-            return;
+            return None;
         }
+        let mut latest_ms = None;
         let mut builder = BlockBuilder::new(batch.dim as usize, batch.ops.len());
         let mut local: HashMap<PointId, Local> = HashMap::new();
         let several = batch.ops.len() > 1;
@@ -106,7 +113,7 @@ impl Apply<'_> {
             match kind {
                 OpKind::Upsert { payload, event_time_ms } => {
                     born += 1;
-                    self.marks.see_event_time(event_time_ms);
+                    latest_ms = latest_ms.max(Some(event_time_ms));
                     let row = builder.push(id.clone(), lsn, event_time_ms, payload);
                     if several {
                         local.insert(id, Local::Row(row));
@@ -114,7 +121,7 @@ impl Apply<'_> {
                 }
                 OpKind::Delete => {
                     if was_alive {
-                        let event_time_ms = self.marks.watermark_ms().unwrap_or(0);
+                        let event_time_ms = self.marks.watermark_ms().max(latest_ms).unwrap_or(0);
                         self.view.active.bury(Tombstone { id: id.clone(), lsn, event_time_ms });
                     }
                     if several {
@@ -128,6 +135,7 @@ impl Apply<'_> {
             self.view.active.append(block);
         }
         self.marks.count_points(born, died);
+        latest_ms
     }
 
     fn kill_alive(&self, id: &PointId, at: Lsn) -> bool {
@@ -139,17 +147,15 @@ impl Apply<'_> {
         true
     }
 
-    fn aftermath(&self, lsn: Lsn, entry: Entry) {
+    fn rejects(&self, lsn: Lsn, entry: &mut Entry) {
+        let rejects = std::mem::take(&mut entry.rejects);
+        if rejects.is_empty() {
+            return;
+        }
+        self.marks.count_rejected(rejects.len() as u64);
         let source = entry.source.as_ref().map(|range| range.source.clone()).unwrap_or_default();
-        if !entry.rejects.is_empty() {
-            self.marks.count_rejected(entry.rejects.len() as u64);
-            let with_entry = |reject| Rejected { source: source.clone(), lsn, reject };
-            self.view.active.reject(entry.rejects.into_iter().map(with_entry).collect());
-        }
-        if let Some(range) = &entry.source {
-            self.marks.move_position(range);
-        }
-        self.view.active.touch();
+        let with_entry = |reject| Rejected { source: source.clone(), lsn, reject };
+        self.view.active.reject(rejects.into_iter().map(with_entry).collect());
     }
 }
 
@@ -175,7 +181,7 @@ fn cut(entry: &mut Entry, position: Position) {
 mod tests {
     use super::*;
     use crate::memtable::HashMemtable;
-    use crate::query::Positions;
+    use crate::types::Positions;
     use crate::types::{Reject, SourceRange};
     use bytes::Bytes;
     use proptest::prelude::*;

@@ -7,8 +7,8 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 use super::apply::Apply;
 use super::core::Core;
 use super::propose::Pending;
-use super::view::{Frozen, View};
 use crate::memtable::{FrozenMarks, HashMemtable};
+use crate::view::{Frozen, View};
 use crate::wal::Durable;
 
 /// Age is looked at this often while nothing arrives.
@@ -79,9 +79,12 @@ impl ApplyLoop {
     }
 
     /// Too much waits for flush, and the active memtable is full as well: taking more would break the bound.
+    ///
+    /// Not while closing: nothing is flushed any more, and the log thread ends when its queue is taken.
     fn is_stalled(&self) -> bool {
         let view = self.core.view.load();
-        view.frozen.len() >= self.core.tuning.frozen_max && self.is_full(&view)
+        let too_much = view.frozen.len() >= self.core.tuning.frozen_max && self.is_full(&view);
+        too_much && !self.core.is_closing()
     }
 
     fn is_full(&self, view: &View) -> bool {

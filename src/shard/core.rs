@@ -1,7 +1,7 @@
 //! What the threads of a shard share, and what readers ask of it.
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,12 +12,11 @@ use parking_lot::{Mutex, RwLock};
 use super::apply_loop::Control;
 use super::marks::Marks;
 use super::propose::Pending;
-use super::view::{Snapshot, View};
-use crate::engine::CollectionInfo;
 use crate::index::BuildControl;
 use crate::memtable::Rejected;
 use crate::store::{Manifest, StoreError};
 use crate::types::{CollectionConfig, Lsn};
+use crate::view::{LiveSegment, Snapshot, View};
 use crate::wal::{GroupCommit, LogHandle, LogOptions};
 
 /// Bounds of a shard. See `config` for what each is worth to a user.
@@ -39,6 +38,31 @@ pub struct Tuning {
     pub log: LogOptions,
 }
 
+/// Facts about a shard.
+#[derive(Debug, Clone)]
+pub struct ShardInfo {
+    /// Live points.
+    pub points: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Live points that a graph finds.
+    pub indexed_points: u64,
+    /// `green`, or `yellow` while background work is pending.
+    pub status: &'static str,
+    /// Memory held: memtables, column caches, indexes.
+    pub memory_bytes: u64,
+    /// Bytes of the live segments, without graphs and the log.
+    pub disk_bytes: u64,
+    /// Log marks.
+    pub durable_lsn: Lsn,
+    /// Searchable up to here.
+    pub applied_lsn: Lsn,
+    /// In segments up to here.
+    pub flushed_lsn: Lsn,
+    /// Records in quarantine.
+    pub quarantined: u64,
+}
+
 /// Shared by the shard's threads.
 pub(super) struct Core {
     pub dir: PathBuf,
@@ -54,6 +78,8 @@ pub(super) struct Core {
     /// A flush has failed for want of room.
     pub disk_full: AtomicBool,
     pub closing: AtomicBool,
+    /// Entries in the queue that nobody waits for.
+    pub unheard: AtomicU64,
     /// The graph build under way.
     pub build: BuildControl,
     /// Wakes the upkeep thread.
@@ -62,6 +88,8 @@ pub(super) struct Core {
     pub changed: tokio::sync::Notify,
     pub control: Sender<Control>,
     pub log: std::sync::OnceLock<LogHandle<Pending>>,
+    /// Merged away, but perhaps still read: their Parquet files are opened when a filter first asks.
+    pub retired: Mutex<Vec<Weak<LiveSegment>>>,
 }
 
 impl Core {
@@ -119,7 +147,7 @@ impl Shard {
     }
 
     /// Counts, sizes and marks.
-    pub fn info(&self) -> CollectionInfo {
+    pub fn info(&self) -> ShardInfo {
         let core = &self.core;
         let view = core.view.load();
         let indexed = view.segments.iter().filter(|segment| segment.graph.load().is_some());
@@ -135,7 +163,7 @@ impl Shard {
             })
             .sum();
         let durable = core.log.get().map_or(Lsn(0), LogHandle::durable_lsn);
-        CollectionInfo {
+        ShardInfo {
             points: core.marks.live_points(),
             segments: view.segments.len() as u64,
             indexed_points: indexed.map(|segment| segment.alive()).sum(),
@@ -152,11 +180,14 @@ impl Shard {
     /// The latest rejected records, newest first.
     pub fn quarantine(&self, limit: usize) -> Result<Vec<Rejected>, StoreError> {
         let mut newest = Vec::new();
-        let view = self.core.view.load_full();
+        // Under one lock: in between, a flush would move records from the one to the other.
+        let (view, files) = {
+            let manifest = self.core.manifest.lock();
+            (self.core.view.load_full(), manifest.quarantine.clone())
+        };
         for memtable in view.memtables() {
             newest.extend(memtable.rejected().into_iter().rev());
         }
-        let files = self.core.manifest.lock().quarantine.clone();
         for file in files.iter().rev() {
             if newest.len() >= limit {
                 break;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::index::IndexError;
 use crate::store::StoreError;
-use crate::types::ErrorKind;
+use crate::types::{ErrorKind, Lsn};
 use crate::wal::WalError;
 
 /// Why a shard cannot be opened.
@@ -16,6 +16,19 @@ pub enum ShardError {
     /// Its segments or manifest.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Entries are in neither the segments nor the log.
+    #[error(
+        "the newest manifest in {dir:?} holds everything up to lsn {flushed}, the log begins at {first}: \
+         what lies between is missing; put back the newer manifest, or both from one backup"
+    )]
+    LogBeginsLate {
+        /// The shard's directory.
+        dir: PathBuf,
+        /// What segments hold.
+        flushed: Lsn,
+        /// The first entry of the log.
+        first: Lsn,
+    },
     /// An index file.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -39,6 +52,7 @@ impl ShardError {
             Self::Wal(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Index(error) => error.kind(),
+            Self::LogBeginsLate { .. } => ErrorKind::DataLoss,
             Self::Io { .. } => ErrorKind::Unavailable,
         }
     }

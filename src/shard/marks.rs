@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::query::{FreshAsOf, Freshness, Positions};
-use crate::types::{Lsn, PartitionPosition, Position, SourceRange};
+use crate::query::{FreshAsOf, Freshness};
+use crate::types::{Lsn, PartitionPosition, Position, Positions, SourceRange};
 
 /// Written by the apply thread, read by everybody.
 pub struct Marks {
@@ -90,11 +90,7 @@ impl Marks {
         self.rejected.fetch_add(records, Ordering::Relaxed);
     }
 
-    pub(super) fn see_event_time(&self, event_time_ms: i64) {
-        self.watermark_ms.fetch_max(event_time_ms, Ordering::Relaxed);
-    }
-
-    pub(super) fn move_position(&self, range: &SourceRange) {
+    fn move_position(&self, range: &SourceRange) {
         let position = PartitionPosition { epoch: range.epoch, position: Some(range.to) };
         let mut positions = self.positions.write();
         if let Some(known) =
@@ -106,12 +102,18 @@ impl Marks {
         }
     }
 
-    /// Makes everything up to `lsn` searchable.
-    pub(super) fn publish(&self, lsn: Lsn) {
+    /// Makes everything up to `lsn` searchable: an entry that brought these records and event times.
+    ///
+    /// The LSN goes first, so that whoever sees a position also sees its rows; readers are woken last.
+    pub(super) fn publish(&self, lsn: Lsn, range: Option<&SourceRange>, latest_ms: Option<i64>) {
         self.applied.store(lsn.0, Ordering::Release);
-        if self.moved.receiver_count() > 0 {
-            self.moved.send_replace(lsn);
+        if let Some(latest_ms) = latest_ms {
+            self.watermark_ms.fetch_max(latest_ms, Ordering::Relaxed);
         }
+        if let Some(range) = range {
+            self.move_position(range);
+        }
+        self.moved.send_replace(lsn);
     }
 
     /// Is this state searchable? `Err` says, for people, how far it is.
@@ -189,13 +191,13 @@ mod tests {
     #[test]
     fn a_bare_partition_is_enough_where_it_is_unambiguous() {
         let marks = Marks::new(Lsn(0), Positions::new(), None);
-        marks.move_position(&range("a/0", 9));
+        marks.publish(Lsn(1), Some(&range("a/0", 9)), None);
         assert_eq!(marks.reached(&wanted("0", 9)), Ok(()));
         assert_eq!(
             marks.reached(&wanted("0", 10)).unwrap_err(),
             "position 10 of a/0 was asked for, position 9 is searchable"
         );
-        marks.move_position(&range("b/0", 9));
+        marks.publish(Lsn(2), Some(&range("b/0", 9)), None);
         assert!(marks.reached(&wanted("0", 9)).unwrap_err().contains("ambiguous"));
         assert_eq!(marks.reached(&wanted("b/0", 9)), Ok(()));
     }
@@ -210,7 +212,7 @@ mod tests {
         });
         for lsn in 1..=3 {
             tokio::task::yield_now().await;
-            marks.publish(Lsn(lsn));
+            marks.publish(Lsn(lsn), None, None);
         }
         assert_eq!(waiting.await.unwrap(), Ok(()));
         let now = tokio::time::Instant::now();

@@ -6,10 +6,10 @@
 //!                                      └── view swaps ◀─────────────────────────┴─ upkeep ◀──┘
 //!  snapshot = view + applied LSN ─▶ query                                   (merges, graphs)
 //! ```
-//! I1 an answered write is durable and searchable. I2 readers take no locks that writers hold for long: a view
-//! is replaced as a whole, rows are only stamped. I3 memory in memtables is bounded: when frozen ones pile
-//! up, apply waits, the log's queue fills, and proposers wait. I4 the manifest names exactly the segments of
-//! the view; both change under the manifest's lock.
+//! I1 a write answered with an outcome is durable and searchable. I2 readers take no locks that writers hold
+//! for long: a view is replaced as a whole, rows are only stamped. I3 memory in memtables is bounded: when
+//! frozen ones pile up, apply waits, the log's queue fills, and proposers wait. I4 the manifest names exactly
+//! the segments of the view; both change under the manifest's lock.
 mod apply;
 mod apply_loop;
 mod core;
@@ -18,9 +18,9 @@ mod marks;
 mod open;
 mod propose;
 mod upkeep;
-mod view;
+#[cfg(test)]
+mod tests;
 
-pub use self::core::{Shard, Tuning};
+pub use self::core::{Shard, ShardInfo, Tuning};
 pub use error::{ProposeError, ShardError};
 pub use marks::Marks;
-pub use view::{Frozen, LiveSegment, RowRef, Snapshot, View};

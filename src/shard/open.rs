@@ -1,7 +1,7 @@
 //! Opening a shard: manifest, segments, then the log behind them.
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -16,12 +16,12 @@ use super::error::{ProposeError, ShardError};
 use super::marks::Marks;
 use super::propose::Pending;
 use super::upkeep::{flush_thread, upkeep_thread};
-use super::view::{Frozen, LiveSegment, View};
 use crate::flush::{graph_path, open_graph};
 use crate::index::BuildControl;
 use crate::memtable::HashMemtable;
 use crate::store::{Deletes, Manifest, Segment, SegmentEntry, StoreError};
 use crate::types::{CollectionConfig, Lsn};
+use crate::view::{Frozen, LiveSegment, View};
 use crate::wal::{
     BincodeCodec, Durable, FrameKind, GroupCommit, GroupHooks, GroupOptions, LogStore, WalCodec, WalError,
 };
@@ -72,11 +72,13 @@ impl Shard {
             writers: RwLock::new(()),
             disk_full: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            unheard: AtomicU64::new(0),
             build: BuildControl::default(),
             upkeep,
             changed: tokio::sync::Notify::new(),
             control,
             log: std::sync::OnceLock::new(),
+            retired: Mutex::default(),
         });
         start(core, log, term, controls, upkeep_wakes)
     }
@@ -159,13 +161,20 @@ fn open_segments(
     manifest.segments.iter().map(open).collect()
 }
 
-fn open_log(dir: &Path, tuning: &Tuning, manifest: &Manifest) -> Result<LogStore, WalError> {
+fn open_log(dir: &Path, tuning: &Tuning, manifest: &Manifest) -> Result<LogStore, ShardError> {
     let (mut log, recovered) = LogStore::open(&dir.join("log"), &tuning.log)?;
     if let Some(cut) = &recovered.cut {
         tracing::warn!(path = ?cut.path, at = cut.at, bytes = cut.bytes, "cut a torn tail that was never acknowledged");
     }
     if log.next() <= manifest.flushed_lsn {
         log.start_at(manifest.flushed_lsn.next())?;
+    }
+    if log.first() > manifest.flushed_lsn.next() {
+        return Err(ShardError::LogBeginsLate {
+            dir: dir.into(),
+            flushed: manifest.flushed_lsn,
+            first: log.first(),
+        });
     }
     Ok(log)
 }
@@ -179,7 +188,7 @@ fn replay(log: &LogStore, marks: &Marks, view: &View, flushed: Lsn) -> Result<u6
                 let entry = BincodeCodec.decode(&frame.body)?;
                 Apply { marks, view }.entry(frame.lsn, entry);
             }
-            FrameKind::Blank | FrameKind::Membership => marks.publish(frame.lsn),
+            FrameKind::Blank | FrameKind::Membership => marks.publish(frame.lsn, None, None),
         }
         count += 1;
         Ok(())

@@ -8,12 +8,12 @@ use parking_lot::MutexGuard;
 use roaring::RoaringBitmap;
 
 use super::core::Core;
-use super::view::{Frozen, LiveSegment, View};
 use crate::flush::{self, Plan, SegmentStats};
 use crate::index::{BuildControl, GraphBuilder};
 use crate::store::{
     Deletes, FileMeta, Manifest, Segment, SegmentEntry, SegmentId, SegmentMeta, StoreError, collect_garbage,
 };
+use crate::view::{Frozen, LiveSegment, View};
 
 /// Between tries of something that failed.
 const RETRY: Duration = Duration::from_secs(1);
@@ -80,7 +80,7 @@ fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(), StoreError> {
     next.quarantine.extend(flushed.quarantine);
     next.segments.extend(flushed.segment.map(entry_of));
     // Stored before the swap: if it fails, the memtable stays where it is and all of this is done again.
-    store_manifest(core, &mut manifest, next, live.iter())?;
+    store_manifest(core, &mut manifest, next, live.as_ref())?;
     let swapped = (Arc::clone(frozen), live, flushed.origins);
     core.between_entries(move |core| {
         let (frozen, live, origins) = swapped;
@@ -128,20 +128,24 @@ fn entry_of(meta: SegmentMeta) -> SegmentEntry {
 
 /// Writes `next` with every segment's dead rows as of its `flushed_lsn`, and makes it the current one.
 ///
-/// `newcomers`: segments that `next` names and the view does not hold yet; their rows are all alive as of then.
-fn store_manifest<'a>(
+/// `newcomer`: the segment that `next` names and the view does not hold yet.
+fn store_manifest(
     core: &Core,
     manifest: &mut MutexGuard<'_, Manifest>,
     mut next: Manifest,
-    newcomers: impl Iterator<Item = &'a Arc<LiveSegment>>,
+    newcomer: Option<&Arc<LiveSegment>>,
 ) -> Result<(), StoreError> {
     next.version = manifest.version + 1;
     // A failed try leaves files of this version behind; the next try takes a new one.
     manifest.version += 1;
     let view = core.view.load_full();
-    let newcomers: Vec<SegmentId> = newcomers.map(|live| live.id()).collect();
-    for entry in next.segments.iter_mut().filter(|entry| !newcomers.contains(&entry.meta.id)) {
-        let Some(live) = view.segments.iter().find(|live| live.id() == entry.meta.id) else { continue };
+    for entry in &mut next.segments {
+        let mut known = view.segments.iter().chain(newcomer);
+        let Some(live) = known.find(|live| live.id() == entry.meta.id) else {
+            // Its dead rows are unknown: recording it without them would bring them back to life.
+            let what = format!("segment {} is not in service", entry.meta.id);
+            return Err(StoreError::invalid(&core.dir, what));
+        };
         let rows: RoaringBitmap = live.dead_as_of(next.flushed_lsn).collect();
         if rows.len() != entry.deletes.as_ref().map_or(0, |deletes| deletes.count) {
             let deletes = Deletes { rows, as_of: next.flushed_lsn };
@@ -176,10 +180,15 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
         })
         .collect();
     if let Some(plan) = flush::plan(&stats) {
-        return report(core, "merge", merge(core, &view, &plan));
+        if report(core, "merge", merge(core, &view, &plan)) {
+            return true;
+        }
     }
+    // Whatever could not be merged must not keep graphs from being built, nor garbage from being collected.
     if let Some(live) = view.segments.iter().find(|live| flush::lacks_graph(live, &core.config.graph)) {
-        return report(core, "graph build", build_graph(core, live));
+        if report(core, "graph build", build_graph(core, live)) {
+            return true;
+        }
     }
     collect(core);
     false
@@ -217,17 +226,19 @@ fn merge(core: &Arc<Core>, view: &View, plan: &Plan) -> Result<(), StoreError> {
     let live = merged.segment.as_ref().map(|meta| open(core, meta)).transpose()?;
 
     let mut manifest = core.manifest.lock();
-    let ids = plan.inputs.clone();
-    let newer = live.clone();
-    let origins = merged.origins;
-    let sources = inputs.clone();
-    // The swap comes first: it carries over the rows that died during the merge, and the manifest needs them.
-    let swapped = core.between_entries(move |core| {
+    // Whatever died up to `flushed_lsn` has its stamp by now, and belongs into this manifest.
+    if let Some(newer) = &live {
+        carry_stamps(&inputs, &merged.origins, newer);
+    }
+    let mut next = manifest.clone();
+    let newest = merged.segment.map(entry_of);
+    next.segments = replace(&next.segments, |entry| plan.inputs.contains(&entry.meta.id), newest);
+    // Stored before the swap: if it fails, nothing has changed, and the new files are garbage.
+    store_manifest(core, &mut manifest, next, live.as_ref())?;
+    let (ids, sources, newer, origins) = (plan.inputs.clone(), inputs.clone(), live.clone(), merged.origins);
+    core.between_entries(move |core| {
         if let Some(newer) = &newer {
-            for (row, (place, origin)) in origins.into_iter().enumerate() {
-                let dead = sources.get(place as usize).and_then(|source| source.dead(origin));
-                dead.into_iter().for_each(|at| newer.kill(row as u32, at));
-            }
+            carry_stamps(&sources, &origins, newer);
         }
         swap(core, |view| View {
             active: Arc::clone(&view.active),
@@ -235,20 +246,7 @@ fn merge(core: &Arc<Core>, view: &View, plan: &Plan) -> Result<(), StoreError> {
             segments: replace(&view.segments, |live| ids.contains(&live.id()), newer),
         });
     });
-    if swapped.is_none() {
-        return Ok(()); // closing; the files are garbage and the inputs still stand
-    }
-    let mut next = manifest.clone();
-    let newest = merged.segment.map(entry_of);
-    next.segments = replace(&next.segments, |entry| plan.inputs.contains(&entry.meta.id), newest);
-    while let Err(error) = store_manifest(core, &mut manifest, next.clone(), std::iter::empty()) {
-        // The view has moved on, so the manifest must follow; until then nothing else may be stored.
-        tracing::error!(collection = core.config.name, error = %chain(&error), "manifest cannot be written, trying again");
-        if core.is_closing() {
-            return Err(error);
-        }
-        std::thread::sleep(RETRY);
-    }
+    core.retired.lock().extend(inputs.iter().map(Arc::downgrade));
     drop(manifest);
     core.changed.notify_waiters();
     let rows: u64 = inputs.iter().map(|live| u64::from(live.rows())).sum();
@@ -261,6 +259,14 @@ fn merge(core: &Arc<Core>, view: &View, plan: &Plan) -> Result<(), StoreError> {
         "merged segments"
     );
     Ok(())
+}
+
+/// Rows that died while they were copied are dead in the copy as well.
+fn carry_stamps(sources: &[Arc<LiveSegment>], origins: &[(u32, u32)], newer: &LiveSegment) {
+    for (row, (place, origin)) in origins.iter().enumerate() {
+        let dead = sources.get(*place as usize).and_then(|source| source.dead(*origin));
+        dead.into_iter().for_each(|at| newer.kill(row as u32, at));
+    }
 }
 
 /// Puts `new` where the first of those that go stood, so that order stays oldest first.
@@ -294,7 +300,7 @@ fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>) -> Result<(), flush::G
     let mut next = manifest.clone();
     if let Some(entry) = next.segments.iter_mut().find(|entry| entry.meta.id == live.id()) {
         entry.graph = Some(graph);
-        store_manifest(core, &mut manifest, next, std::iter::empty())?;
+        store_manifest(core, &mut manifest, next, None)?;
     }
     drop(manifest);
     core.changed.notify_waiters();
@@ -312,10 +318,16 @@ fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>) -> Result<(), flush::G
 const SEED: u64 = 0x7072_6F78_696D_6131;
 
 /// Deletes files that no kept manifest names, unless somebody is writing.
-fn collect(core: &Core) {
+pub(super) fn collect(core: &Core) {
     let Some(_alone) = core.writers.try_write() else { return };
     let _manifest = core.manifest.lock();
-    match collect_garbage(&core.dir, &core.segments_dir, |_| false) {
+    let read: Vec<String> = {
+        let mut retired = core.retired.lock();
+        retired.retain(|segment| segment.strong_count() > 0);
+        retired.iter().filter_map(|segment| Some(segment.upgrade()?.id().to_string())).collect()
+    };
+    let is_read = |name: &str| read.iter().any(|id| name.starts_with(id));
+    match collect_garbage(&core.dir, &core.segments_dir, is_read) {
         Ok(report) if report.deleted.is_empty() => {}
         Ok(report) => {
             tracing::debug!(files = report.deleted.len(), bytes = report.bytes, "collected garbage")

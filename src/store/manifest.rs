@@ -18,7 +18,7 @@ const FORMAT: u64 = 1;
 /// Older manifests that are kept, with their files, for readers that still use them and for a look back.
 const KEPT: usize = 3;
 const REMEDY: &str = "put back a copy from a replica or a backup; \
-    moving it away goes back to the manifest before it and loses what the log no longer holds";
+    moving it and the log away goes back to the manifest before it and loses everything since";
 
 /// One live segment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -14,5 +14,5 @@ pub use columns::{Column, FieldType, FieldTypes, column_of, columns_of};
 pub use distance::Distance;
 pub use error::ErrorKind;
 pub use id::{POINT_ID_BYTES_MAX, PointId, PointIdError};
-pub use position::{Lsn, PartitionPosition, Position, SourceRange, Verdict};
+pub use position::{Lsn, PartitionPosition, Position, Positions, SourceRange, Verdict};
 pub use raw::{RawBatch, RawRecord, RawRows};

@@ -92,6 +92,10 @@ pub struct PartitionPosition {
     pub position: Option<Position>,
 }
 
+/// How far each source is applied: source → partition → position.
+pub type Positions =
+    std::collections::BTreeMap<String, std::collections::BTreeMap<String, PartitionPosition>>;
+
 /// The stretch `(from, to]` of one partition that an entry accounts for.
 ///
 /// `from` is the previous position *seen*, not `to - n`: gaps (compaction, transaction markers) are legal.

@@ -9,7 +9,7 @@ use crate::harness::avro::{Product, framed};
 use crate::harness::broker::{Kafka, Registry};
 use crate::harness::data::{Model, Stream};
 use crate::harness::scene::{DIM, NAME, Plot, Scene};
-use crate::harness::wait_until;
+use crate::harness::{unique, wait_until};
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -39,9 +39,9 @@ fn bad_values(scene: &Scene) -> Vec<(&'static str, Vec<u8>)> {
         ("unknown_schema", unknown),
         ("decode", whole[..whole.len() - 3].to_vec()),
         ("decode", whole[..9].to_vec()),
-        ("decode", whole[..4].to_vec()),
-        ("decode", Vec::new()),
-        ("decode", b"not avro at all".to_vec()),
+        ("bad_framing", whole[..4].to_vec()),
+        ("bad_framing", Vec::new()),
+        ("bad_framing", b"not avro at all".to_vec()),
         ("decode", [whole.clone(), vec![1, 2, 3]].concat()),
     ]
 }
@@ -95,7 +95,7 @@ fn bad_records_are_set_aside_with_place_and_reason_and_the_rest_flows() {
 #[test]
 fn dead_letters_go_to_their_topic_as_they_came() {
     let (Some(kafka), Some(registry)) = (Kafka::shared(), Registry::shared()) else { return };
-    let letters = format!("letters-{:x}", std::process::id());
+    let letters = unique("letters");
     kafka.create_topic(&letters, 1, &[]);
     let more = format!("{TOLERANT}, dead_letter: {{topic: {letters}}}}}");
     let scene = Scene::open(kafka, registry, Plot { more: &more, ..Plot::default() });
@@ -129,13 +129,11 @@ fn a_registry_that_is_down_holds_up_its_own_pipeline_only_and_loses_nothing() {
     let (Some(kafka), Some(registry)) = (Kafka::shared(), Registry::private()) else { return };
     let mut scene = Scene::open(kafka, registry, Plot::default());
     // Down before the first record of the schema is read, and over a restart, so that nothing is cached.
-    scene.registry.kill9();
+    scene.registry.stop();
     scene.server.kill9();
     scene.server.restart();
-    let producer = scene.kafka.producer();
     let mut model = Model::default();
-    scene.publish(&producer, &mut model, Stream::new(5, 100, DIM).take(500));
-    producer.flush();
+    scene.publisher().publish(&mut model, Stream::new(5, 100, DIM).take(500));
     wait_until("the pipeline to say that it is retrying", WAIT, || {
         let said = scene.pipelines().to_string();
         (said.contains("retrying") && said.contains("schema")).then_some(())

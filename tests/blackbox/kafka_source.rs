@@ -11,7 +11,7 @@ use rdkafka::producer::Producer as _;
 
 use crate::harness::broker::{BROKER_WAIT, Kafka};
 use crate::harness::data::Random;
-use crate::harness::{seed, setting, skip, wait_until};
+use crate::harness::{seed, setting, skip, unique, wait_until};
 
 const TURN: Duration = Duration::from_millis(50);
 
@@ -92,12 +92,6 @@ impl PositionLookup for Log {
     }
 }
 
-/// A topic name that no other test uses.
-fn topic(name: &str) -> String {
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    format!("{name}-{:x}", clock.as_nanos())
-}
-
 fn options(kafka: &Kafka, topic: &str) -> KafkaOptions {
     let mut options = KafkaOptions::new(&format!("test-{topic}"), &[kafka.bootstrap()], &[topic]);
     options.client.insert("topic.metadata.refresh.interval.ms".into(), "1000".into());
@@ -140,7 +134,7 @@ fn publish(kafka: &Kafka, topic: &str, partition: i32, values: std::ops::Range<u
 #[test]
 fn transaction_markers_and_aborted_records_move_the_position() {
     let Some(kafka) = Kafka::shared() else { return };
-    let topic = topic("transactions");
+    let topic = unique("transactions");
     kafka.create_topic(&topic, 1, &[]);
     let producer = kafka.producer_with(&[("transactional.id", &topic), ("message.timeout.ms", "60000")]);
     producer.init_transactions(BROKER_WAIT).unwrap();
@@ -188,7 +182,7 @@ fn transaction_markers_and_aborted_records_move_the_position() {
 #[test]
 fn records_deleted_before_they_were_read_are_passed_over() {
     let Some(kafka) = Kafka::shared() else { return };
-    let topic = topic("retention");
+    let topic = unique("retention");
     kafka.create_topic(&topic, 1, &[]);
     publish(&kafka, &topic, 0, 0..100);
     kafka.delete_records_before(&topic, 0, 60);
@@ -209,7 +203,7 @@ fn records_deleted_before_they_were_read_are_passed_over() {
 #[test]
 fn records_deleted_under_a_paused_reader_are_passed_over() {
     let Some(kafka) = Kafka::shared() else { return };
-    let topic = topic("overtaken");
+    let topic = unique("overtaken");
     kafka.create_topic(&topic, 1, &[]);
     publish(&kafka, &topic, 0, 0..10);
     let (log, partition) = (Log::new(), format!("{topic}/0"));
@@ -229,7 +223,7 @@ fn records_deleted_under_a_paused_reader_are_passed_over() {
 #[test]
 fn a_topic_created_anew_is_read_under_a_new_epoch() {
     let Some(kafka) = Kafka::shared() else { return };
-    let topic = topic("anew");
+    let topic = unique("anew");
     kafka.create_topic(&topic, 1, &[]);
     publish(&kafka, &topic, 0, 0..100);
     let (log, partition) = (Log::new(), format!("{topic}/0"));
@@ -253,7 +247,7 @@ fn a_topic_created_anew_is_read_under_a_new_epoch() {
 #[test]
 fn added_partitions_are_read_from_their_beginning() {
     let Some(kafka) = Kafka::shared() else { return };
-    let topic = topic("grown");
+    let topic = unique("grown");
     kafka.create_topic(&topic, 1, &[]);
     publish(&kafka, &topic, 0, 0..10);
     let mut latest = options(&kafka, &topic);
@@ -270,7 +264,7 @@ fn added_partitions_are_read_from_their_beginning() {
 #[test]
 fn a_timestamp_starts_at_the_first_record_that_is_young_enough() {
     let Some(kafka) = Kafka::shared() else { return };
-    let topic = topic("timestamps");
+    let topic = unique("timestamps");
     // Retention goes by the records' own timestamps, which are years old here.
     kafka.create_topic(&topic, 2, &[("message.timestamp.type", "CreateTime"), ("retention.ms", "-1")]);
     let producer = kafka.producer_with(&[]);
@@ -297,7 +291,7 @@ fn a_timestamp_starts_at_the_first_record_that_is_young_enough() {
 fn members_of_a_group_come_and_go_and_every_record_is_applied_once() {
     let Some(kafka) = Kafka::shared() else { return };
     for protocol in ["classic", "consumer"] {
-        let topic = topic(protocol);
+        let topic = unique(protocol);
         kafka.create_topic(&topic, 4, &[]);
         let mut group = options(&kafka, &topic);
         group.assignment = Assignment::Group { group_id: topic.clone() };
@@ -346,7 +340,7 @@ fn members_of_a_group_come_and_go_and_every_record_is_applied_once() {
 #[test]
 fn a_killed_broker_comes_back_and_nothing_is_missing() {
     let Some(kafka) = Kafka::private(&[]) else { return };
-    let topic = topic("killed");
+    let topic = unique("killed");
     kafka.create_topic(&topic, 2, &[]);
     publish(&kafka, &topic, 0, 0..100);
     let log = Log::new();
@@ -402,7 +396,7 @@ fn tls_and_credentials_are_passed_through_and_refusals_are_told() {
         ("ssl.ca.location", certificate.to_str().unwrap()),
     ];
     let kafka = kafka.with_client(&settings);
-    let topic = topic("secured");
+    let topic = unique("secured");
     kafka.create_topic(&topic, 1, &[]);
     publish(&kafka, &topic, 0, 0..10);
     let with = |change: Option<(&str, &str)>| {
@@ -440,7 +434,7 @@ fn source_throughput() {
         return;
     }
     let Some(kafka) = Kafka::shared() else { return };
-    let topic = topic("throughput");
+    let topic = unique("throughput");
     kafka.create_topic(&topic, 4, &[]);
     let (records, bytes) = (400_000_usize, 528);
     let producer = kafka.producer();

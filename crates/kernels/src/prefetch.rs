@@ -8,7 +8,7 @@ const LINE_BYTES: usize = 64;
 
 /// Lines fetched of one slice. The hardware's own stream detection takes over after the first few;
 /// more than this evicts rows that wait for their turn.
-const LINES_MAX: usize = 8;
+const LINES_MAX: usize = 24;
 
 /// Asks for the first lines of `slice`. Never faults and changes no result.
 #[inline(always)]

@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    DecodeSpec, DeleteWhen, FieldPath, FileFormat, FileSpec, Format, Framing, IdSpec, KafkaAssignment,
+    Ack, DecodeSpec, DeleteWhen, FieldPath, FileFormat, FileSpec, Format, Framing, IdSpec, KafkaAssignment,
     KafkaSpec, KafkaStart, MapSpec, PipelineSpec, Secret, SourceSpec, TransformSpec,
 };
 
@@ -76,6 +76,13 @@ pub(super) fn check(spec: &PipelineSpec) -> Vec<Finding> {
             check_keys(&mut found, &spec.map);
         }
         SourceSpec::Push(_) => {}
+    }
+    if matches!(spec.sink.ack, Ack::Ack | Ack::Indexed) {
+        found.add(
+            "sink.ack",
+            "a position moves when the log holds its records, neither before nor when a graph does",
+            "write durable or searchable, which come together, or leave it out",
+        );
     }
     check_decode(&mut found, spec);
     check_map(&mut found, &spec.map);

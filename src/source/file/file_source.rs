@@ -177,7 +177,8 @@ impl Partition {
         };
         let next = reader.next(bounds);
         if next.is_err() {
-            // It may have stopped in the middle of something: the next try opens the file anew, behind what was handed out.
+            // It may have stopped in the middle of something: the next try opens the file anew, behind what was
+            // handed out.
             self.reader = None;
         }
         let Some(Chunk { rows, to }) = next? else { return Ok(None) };

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::FileSource;
 use crate::config::pipeline::{BatchSpec, ByteSize, FileSpec, PipelineSpec, SourceSpec};
-use crate::decode::{DryRun, NoSchemas, Target, build, dry_run};
+use crate::decode::{NoSchemas, Target, build};
+use crate::ingest::{DryRun, dry_run};
 use crate::source::{Polled, PositionLookup, Source};
 use crate::types::{Distance, PartitionPosition, Position, RawBatch, RawRows};
 

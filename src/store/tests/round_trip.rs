@@ -192,9 +192,9 @@ proptest! {
 
 /// Writes segments for `tests/readers/check_viper.py` into the directory that `PROXIMADB_VIPER_DIR` names.
 #[test]
-#[ignore = "writes files for other programs"]
 fn files_for_other_readers() {
-    let dir = std::path::PathBuf::from(std::env::var_os("PROXIMADB_VIPER_DIR").unwrap());
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = std::env::var_os("PROXIMADB_VIPER_DIR").map_or_else(|| temporary.path().to_owned(), Into::into);
     std::fs::create_dir_all(&dir).unwrap();
     for tombstones in [small_tombstones(), Vec::new()] {
         write(&dir, 3, &small_rows(), &tombstones).unwrap();

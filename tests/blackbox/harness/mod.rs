@@ -46,6 +46,12 @@ pub fn seed(test: &str) -> u64 {
     seed
 }
 
+/// A name that no other test uses, nor an earlier run.
+pub fn unique(name: &str) -> String {
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    format!("{name}-{:x}", clock.as_nanos())
+}
+
 /// Is `service` named in a comma-separated list in the environment?
 fn is_listed(variable: &str, service: &str) -> bool {
     std::env::var(variable).is_ok_and(|list| list.split(',').any(|entry| entry.trim() == service))

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{DecodeError, Decoder};
+use crate::decode::{DecodeError, Decoder};
 
 use crate::source::{Polled, Source, SourceError};
 use crate::types::{OpKind, PointId, Position, RawBatch, RawRows, Reject};

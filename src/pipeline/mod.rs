@@ -1,1 +1,0 @@
-//! The runtime every stage shares: bounded channels, threads, supervision.

@@ -1,0 +1,155 @@
+//! Opening, closing and cleaning up.
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::fixture::{flush, id, open, runtime, settle, upserts, write};
+use crate::query::{Filter, find, for_each_match};
+use crate::shard::upkeep::collect;
+use crate::shard::{Shard, ShardError};
+use crate::types::{Entry, Expect, Outcome};
+
+fn one(point: &str) -> Entry {
+    upserts([(point, "{\"n\":1}".to_string())])
+}
+
+fn count(shard: &Shard) -> usize {
+    let mut count = 0;
+    for_each_match(&shard.snapshot(), None, |_| count += 1).unwrap();
+    count
+}
+
+#[test]
+fn a_refused_entry_is_flushed_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = open(dir.path());
+    write(&shard, one("a"));
+    flush(&shard);
+    let mut absent = one("a");
+    absent.batch.ops[0].expect = Expect::Absent;
+    let outcome = runtime().block_on(shard.propose(absent)).unwrap();
+    assert!(matches!(outcome, Outcome::Conflict { .. }));
+    flush(&shard);
+    assert_eq!(shard.marks().flushed(), shard.marks().applied());
+    drop(shard);
+    let shard = open(dir.path());
+    flush(&shard);
+    assert_eq!((shard.marks().applied().0, count(&shard)), (2, 1));
+}
+
+#[test]
+fn a_shard_that_cannot_flush_can_be_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = Arc::new(open(dir.path()));
+    let (segments, away) = (dir.path().join("segments"), dir.path().join("away"));
+    std::fs::rename(&segments, &away).unwrap();
+    let runtime = runtime();
+    let mut written = 0;
+    // Two memtables' worth is applied; the rest waits, group behind group, for a flush that doesn't come.
+    for number in 0..60 {
+        let before = shard.info().durable_lsn;
+        if runtime.block_on(shard.propose_detached(one(&number.to_string()))).is_err() {
+            break;
+        }
+        written += 1;
+        let since = Instant::now();
+        while shard.info().durable_lsn == before && since.elapsed() < Duration::from_millis(100) {
+            std::thread::yield_now();
+        }
+    }
+    assert!(shard.marks().applied().0 < written, "apply should wait for the flush");
+    let (done, is_done) = std::sync::mpsc::channel();
+    let closing = Arc::clone(&shard);
+    std::thread::spawn(move || {
+        closing.close();
+        let _ = done.send(());
+    });
+    assert!(is_done.recv_timeout(Duration::from_secs(20)).is_ok(), "close does not end");
+    drop(shard);
+    std::fs::rename(&away, &segments).unwrap();
+    assert_eq!(count(&open(dir.path())) as u64, written);
+}
+
+#[test]
+fn entries_that_nothing_holds_are_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = open(dir.path());
+    for point in ["a", "b", "c"] {
+        write(&shard, one(point));
+        flush(&shard);
+    }
+    write(&shard, one("d"));
+    drop(shard);
+    let mut manifests: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    manifests.sort();
+    std::fs::remove_file(manifests.pop().unwrap()).unwrap();
+    let opened = Shard::open(dir.path(), super::fixture::config(), super::fixture::tuning());
+    let error = opened.err().expect("lsn 3 is gone");
+    assert!(
+        matches!(error, ShardError::LogBeginsLate { flushed, first, .. } if (flushed.0, first.0) == (2, 4))
+    );
+    // Without the log it is a copy of an earlier time.
+    std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+    let shard = open(dir.path());
+    assert_eq!((shard.marks().applied().0, count(&shard)), (2, 2));
+    assert_eq!(write(&shard, one("e")), 3);
+}
+
+#[test]
+fn files_of_merged_segments_stay_while_somebody_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = open(dir.path());
+    for batch in 0..3 {
+        let names: Vec<String> = (0..10).map(|row| format!("{batch}-{row}")).collect();
+        write(&shard, upserts(names.iter().map(|name| (name.as_str(), "{\"n\":1}".to_string()))));
+        flush(&shard);
+    }
+    let before = shard.snapshot();
+    let old: Vec<_> = before.view.segments.iter().map(|live| live.id()).collect();
+    assert_eq!(old.len(), 3);
+    // Enough manifests that none of those that are kept names the old segments.
+    for batch in 3..9 {
+        write(&shard, upserts([(batch.to_string().as_str(), String::new())]));
+        settle(&shard);
+    }
+    collect(&shard.core);
+    let filter = Filter::parse(&json!({ "must": [{ "key": "n", "match": { "value": 1 } }] }), "").unwrap();
+    let mut found = 0;
+    for_each_match(&before, Some(&filter), |_| found += 1).unwrap();
+    assert_eq!(found, 30);
+    drop(before);
+    collect(&shard.core);
+    let names = crate::store::Manifest::load(dir.path()).unwrap().unwrap();
+    let kept: Vec<_> = names.files().map(str::to_string).collect();
+    let on_disk: Vec<String> = std::fs::read_dir(dir.path().join("segments"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(kept.iter().all(|name| on_disk.contains(name)));
+    let stays = |id: &crate::store::SegmentId| on_disk.iter().any(|name| name.starts_with(&id.to_string()));
+    assert!(!old.iter().any(stays), "{old:?} {on_disk:?}");
+}
+
+#[test]
+fn what_dies_between_a_merge_and_a_flush_stays_dead() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = open(dir.path());
+    for batch in 0..4 {
+        let names: Vec<String> = (0..10).map(|row| format!("{batch}-{row}")).collect();
+        write(&shard, upserts(names.iter().map(|name| (name.as_str(), String::new()))));
+        flush(&shard);
+        let mut delete = Entry { batch: crate::types::WriteBatch::new(2), ..Entry::default() };
+        delete.batch.delete(id(format!("{batch}-0")));
+        write(&shard, delete);
+    }
+    settle(&shard);
+    drop(shard);
+    let shard = open(dir.path());
+    assert_eq!(count(&shard), 36);
+    assert!((0..4).all(|batch| find(&shard.snapshot(), &id(format!("{batch}-0"))).is_none()));
+}
