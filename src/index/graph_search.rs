@@ -16,6 +16,9 @@ const SAMPLE: u64 = 64;
 /// Share of the sample that must be admitted for a plain walk, whose candidates need not be admitted.
 const PLAIN_SHARE: f64 = 0.9;
 
+/// Most candidates of a plain walk: it keeps them sorted, and each insertion moves half of them.
+const PLAIN_EF_MAX: usize = 1024;
+
 /// Distances that a walk computes per candidate kept, divided by the share of rows admitted: 6 to 12
 /// where measured.
 const WALK_COST: f64 = 8.0;
@@ -169,7 +172,7 @@ impl VectorIndex for Graph {
         let mut clock = Clock::new(query.deadline);
         let mut visited = 0;
         let share = self.admitted_share(query);
-        if share >= PLAIN_SHARE {
+        if share >= PLAIN_SHARE && ef <= PLAIN_EF_MAX {
             visited += walk(links, &target, entries, ef, &mut scratch, &mut clock, |_| {})?;
             if let Some(top) = self.pick(scratch.beam.nearest(), k, query) {
                 return Ok(IndexHits { rows: top.into_sorted(), visited });
