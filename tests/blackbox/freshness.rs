@@ -32,7 +32,7 @@ fn fresh_as_of_waits_or_says_how_far_it_is() {
     assert!(text.contains(&format!("lsn {}", lsn + 1)) && text.contains(&lsn.to_string()), "{text}");
     assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
 
-    let source = json!({ "source": { "nobody": { "topic/0": 42 } } });
+    let source = json!({ "nobody": { "topic/0": 42 } });
     let late = client.post(path, &query(source));
     assert_eq!((late.status, &late.body["status"]["code"]), (504, &json!("not_fresh")), "{late:?}");
     assert!(late.body["status"]["error"].as_str().unwrap().contains("nobody"), "{late:?}");
