@@ -179,16 +179,13 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
             dead: live.dead_as_of(flushed).count() as u64,
         })
         .collect();
-    if let Some(plan) = flush::plan(&stats) {
-        if report(core, "merge", merge(core, &view, &plan)) {
-            return true;
-        }
+    if flush::plan(&stats).is_some_and(|plan| report(core, "merge", merge(core, &view, &plan))) {
+        return true;
     }
     // Whatever could not be merged must not keep graphs from being built, nor garbage from being collected.
-    if let Some(live) = view.segments.iter().find(|live| flush::lacks_graph(live, &core.config.graph)) {
-        if report(core, "graph build", build_graph(core, live)) {
-            return true;
-        }
+    let lacking = view.segments.iter().find(|live| flush::lacks_graph(live, &core.config.graph));
+    if lacking.is_some_and(|live| report(core, "graph build", build_graph(core, live))) {
+        return true;
     }
     collect(core);
     false
