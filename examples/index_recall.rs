@@ -70,6 +70,14 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// CPU time of this process, where Linux tells it: on a busy machine only that can be compared.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
+    ticks.sum::<f64>() / 100.0
+}
+
 fn normal(state: &mut u64) -> f32 {
     let mut uniform = || {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -138,11 +146,12 @@ fn measure(
     let path = std::env::temp_dir().join(format!("index_recall-{}.graph", std::process::id()));
     let cores = std::thread::available_parallelism()?.get();
     for threads in [1, cores] {
-        let start = Instant::now();
-        let builder = GraphBuilder { params: params.clone(), threads, seed: 1 };
+        let (start, cpu) = (Instant::now(), cpu_seconds());
+        let builder = GraphBuilder { params: *params, threads, seed: 1 };
         builder.build(block, &path, &BuildControl::default())?;
         let seconds = start.elapsed().as_secs_f64();
-        println!("build, {threads} threads: {seconds:.2} s, {:.0} rows/s", block.len() as f64 / seconds);
+        let (rate, cpu) = (block.len() as f64 / seconds, cpu_seconds() - cpu);
+        println!("build, {threads} threads: {seconds:.2} s, {rate:.0} rows/s, {cpu:.2} s of CPU");
         if cores == 1 {
             break;
         }

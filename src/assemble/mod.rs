@@ -42,6 +42,12 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// Another server has the data directory.
+    #[error("{path:?} is in use by another server; stop that one, or choose another --data-dir")]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// The port.
     #[error("cannot listen on {listen}; choose another address with --listen")]
     Listen {
@@ -60,7 +66,7 @@ impl StartError {
             Self::Engine(error) => error.kind(),
             Self::Spec(error) => error.kind(),
             Self::Pipeline(error) => error.kind(),
-            Self::Io { .. } | Self::Listen { .. } => ErrorKind::Unavailable,
+            Self::Io { .. } | Self::Listen { .. } | Self::Locked { .. } => ErrorKind::Unavailable,
         }
     }
 }
@@ -73,12 +79,16 @@ pub struct Server {
     pub address: SocketAddr,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    /// Held as long as the server lives.
+    _lock: std::fs::File,
 }
 
 impl Server {
     /// Opens everything under the data directory, starts the pipelines, and listens.
     pub async fn start(config: &ServerConfig) -> Result<Self, StartError> {
         let metrics = crate::telemetry::metrics();
+        crate::serve::describe_metrics();
+        let lock = lock(&config.data_dir)?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| StartError::Listen { listen: config.listen, source })?;
@@ -99,7 +109,7 @@ impl Server {
             pipelines::add(&engine, &path, spec).await?;
         }
         engine.set_ready();
-        Ok(Self { engine, address, stop, serving })
+        Ok(Self { engine, address, stop, serving, _lock: lock })
     }
 
     /// Adds a pipeline to the running server.
@@ -107,8 +117,12 @@ impl Server {
         pipelines::add(&self.engine, path, spec).await
     }
 
-    /// Drains: sources stop first, then the doors, then the logs.
+    /// Drains: the doors close first, then sources stop, then the logs.
     pub async fn stop(self) {
+        // Load balancers see it first; then nothing new comes from sources, then nothing from clients.
+        self.engine.begin_close();
+        let engine = Arc::clone(&self.engine);
+        let _ = tokio::task::spawn_blocking(move || engine.stop_pipelines()).await;
         self.stop.cancel();
         if let Ok(Err(error)) = self.serving.await {
             tracing::warn!(%error, "the door did not close cleanly");
@@ -118,13 +132,25 @@ impl Server {
     }
 }
 
-async fn open_engine(config: &ServerConfig) -> Result<Engine, StartError> {
-    let dir = &config.data_dir;
+/// One server per data directory.
+fn lock(dir: &Path) -> Result<std::fs::File, StartError> {
     std::fs::create_dir_all(dir).map_err(|source| StartError::Io {
         doing: "create",
-        path: dir.clone(),
+        path: dir.to_path_buf(),
         source,
     })?;
+    let path = dir.join("LOCK");
+    let io = |source| StartError::Io { doing: "open", path: path.clone(), source };
+    let file = std::fs::File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Locked { path: dir.to_path_buf() }),
+        Err(std::fs::TryLockError::Error(source)) => Err(StartError::Io { doing: "lock", path, source }),
+    }
+}
+
+async fn open_engine(config: &ServerConfig) -> Result<Engine, StartError> {
+    let dir = &config.data_dir;
     let catalog = SqliteCatalog::open(&dir.join("catalog.db")).await.map_err(EngineError::from_catalog)?;
     let catalog: Arc<dyn CatalogStore> = Arc::new(catalog);
     let options = EngineOptions {
@@ -153,8 +179,8 @@ fn tuning(config: &ServerConfig) -> Tuning {
         propose_timeout: config.limits.propose_timeout.0,
         log: LogOptions {
             file_bytes_max: config.log.file_bytes_max.0,
-            // An entry is one request's batch in the log's own encoding, which is smaller than its JSON.
-            entry_bytes_max: config.limits.body_bytes_max.as_usize(),
+            // An entry is one request's batch, or one pipeline batch of at most 32 MiB; decoded, neither doubles.
+            entry_bytes_max: config.limits.body_bytes_max.as_usize().max(32 << 20) * 2,
             cut_unproven_tail: config.log.cut_unproven_tail,
             ..LogOptions::default()
         },

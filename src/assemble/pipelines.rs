@@ -321,7 +321,7 @@ use kafka::dead_letters;
 
 #[cfg(feature = "kafka")]
 mod kafka {
-    use std::collections::{BTreeMap, VecDeque};
+    use std::collections::VecDeque;
     use std::time::Duration;
 
     use super::{PartsError, PipelineSpec, SourceError, SourceSpec, in_full, secret_missing};
@@ -345,7 +345,10 @@ mod kafka {
             KafkaStart::Earliest => Start::Earliest,
             KafkaStart::Latest => Start::Latest,
             KafkaStart::Timestamp(timestamp) => Start::Timestamp(timestamp.ms),
-            KafkaStart::Positions(positions) => Start::Positions(first_offsets(positions)),
+            // A position is the last record seen; the client wants the first to read.
+            KafkaStart::Positions(positions) => Start::Positions(
+                positions.iter().map(|(partition, last)| (partition.clone(), last + 1)).collect(),
+            ),
         };
         let assignment = match kafka.assignment {
             KafkaAssignment::Pinned => Assignment::Pinned,
@@ -363,12 +366,6 @@ mod kafka {
             linger: spec.batch.linger.0,
             bounded: kafka.bounded,
         })
-    }
-
-    /// A position is the last record seen; the client wants the first to read.
-    fn first_offsets(positions: &BTreeMap<String, u64>) -> BTreeMap<i32, u64> {
-        let number = |partition: &str| partition.rsplit('/').next().and_then(|text| text.parse().ok());
-        positions.iter().filter_map(|(partition, last)| Some((number(partition)?, last + 1))).collect()
     }
 
     pub fn dead_letters(spec: &PipelineSpec) -> Result<Option<Box<dyn DeadLetters>>, PartsError> {

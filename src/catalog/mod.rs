@@ -1,7 +1,7 @@
 //! Collections, schemas and pipelines: what exists, by name. Rows and positions are not here.
 //!
 //! ```text
-//! serve, pipeline ──▶ CatalogStore ──▶ SqliteCatalog (catalog.sqlite) · MemoryCatalog (tests)
+//! serve, pipeline ──▶ CatalogStore ──▶ SqliteCatalog (catalog.db) · MemoryCatalog (tests)
 //! ```
 //! I1 a change is durable when the call returns. I2 a name names one thing at a time. I3 what decides where
 //! rows lie or how they compare (id, dim, distance) never changes.

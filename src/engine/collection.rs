@@ -161,6 +161,7 @@ impl Collection {
     async fn edit_chunk(&self, ids: &[PointId], edit: &PayloadEdit, wait: Wait) -> Result<Lsn, EngineError> {
         let mut tries = 0;
         loop {
+            self.shard.settle().await.map_err(|error| self.refused(error))?;
             let batch = self.edited(ids, edit)?;
             match self.write(batch, heard(wait)).await {
                 Err(EngineError::Conflict { .. }) if tries < EDIT_TRIES => tries += 1,
@@ -312,6 +313,7 @@ impl Collection {
 
     /// What matches, with its version.
     async fn matching(&self, filter: Filter) -> Result<Vec<(PointId, Lsn)>, EngineError> {
+        self.shard.settle().await.map_err(|error| self.refused(error))?;
         let snapshot: Snapshot = self.shard.snapshot();
         let work = move || {
             let mut versions = Vec::new();

@@ -112,6 +112,12 @@ pub enum EngineError {
         /// What happened.
         reason: String,
     },
+    /// The file system does not do what it should.
+    #[error("storage failed: {reason}")]
+    Storage {
+        /// Which file, what the system said.
+        reason: String,
+    },
     /// Data failed its checksum.
     #[error("stored data is damaged: {reason}")]
     DataLoss {
@@ -155,7 +161,8 @@ impl From<QueryError> for EngineError {
             }
             QueryError::Filter(error) => Self::Filter(error),
             QueryError::Timeout { timeout } => Self::Timeout { action: "the search", timeout },
-            error @ (QueryError::Store(_) | QueryError::Index(_) | QueryError::BadPayload { .. }) => {
+            QueryError::Store(error) => Self::from_store(error),
+            error @ (QueryError::Index(_) | QueryError::BadPayload { .. }) => {
                 Self::DataLoss { reason: in_full(&error) }
             }
         }
@@ -164,7 +171,12 @@ impl From<QueryError> for EngineError {
 
 impl EngineError {
     pub(crate) fn from_store(error: StoreError) -> Self {
-        Self::DataLoss { reason: in_full(&error) }
+        match error.kind() {
+            ErrorKind::DataLoss | ErrorKind::Internal | ErrorKind::Invalid => {
+                Self::DataLoss { reason: in_full(&error) }
+            }
+            _ => Self::Storage { reason: in_full(&error) },
+        }
     }
 
     pub(crate) fn from_catalog(error: CatalogError) -> Self {
@@ -179,7 +191,9 @@ impl EngineError {
     pub(crate) fn from_shard(error: ShardError, collection: &str) -> Self {
         match error.kind() {
             ErrorKind::DataLoss => Self::DataLoss { reason: in_full(&error) },
-            _ => Self::LogStopped { collection: collection.to_string(), reason: in_full(&error) },
+            _ => Self::Storage {
+                reason: format!("collection {collection:?} cannot be opened: {}", in_full(&error)),
+            },
         }
     }
 
@@ -214,9 +228,11 @@ impl EngineError {
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::NotFresh { .. } | Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
-            Self::DiskFull { .. } | Self::LogStopped { .. } | Self::Catalog { .. } | Self::ShuttingDown => {
-                ErrorKind::Unavailable
-            }
+            Self::DiskFull { .. }
+            | Self::Storage { .. }
+            | Self::LogStopped { .. }
+            | Self::Catalog { .. }
+            | Self::ShuttingDown => ErrorKind::Unavailable,
             Self::DataLoss { .. } => ErrorKind::DataLoss,
         }
     }
@@ -230,6 +246,7 @@ impl EngineError {
             Self::Invalid { code, .. } => code,
             Self::DimensionMismatch { .. } => "dimension_mismatch",
             Self::PointNotFound { .. } => "point_not_found",
+            Self::Filter(error) if error.kind() == ErrorKind::DataLoss => "data_loss",
             Self::Filter(_) => "invalid_filter",
             Self::Conflict { .. } => "conflict",
             Self::NotFresh { .. } => "not_fresh",
@@ -237,6 +254,7 @@ impl EngineError {
             Self::Overloaded { .. } => "overloaded",
             Self::DiskFull { .. } => "disk_full",
             Self::LogStopped { .. } => "log_stopped",
+            Self::Storage { .. } => "storage",
             Self::DataLoss { .. } => "data_loss",
             Self::Catalog { .. } => "catalog",
             Self::ShuttingDown => "shutting_down",

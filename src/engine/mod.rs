@@ -1,4 +1,14 @@
 //! Collections and pipelines by name: what the doors talk to.
+//!
+//! ```text
+//!   REST, gRPC ──▶ Engine ─┬─ catalog       what exists, and which pipelines are paused
+//!                          ├─ Collection ──▶ shard: writes, look-ups by id
+//!                          │         └─────▶ search threads: searches, pages, counts
+//!                          └─ Ingest         running pipelines
+//! ```
+//! I1 a collection's directory is there before the catalog names it, and goes after it. I2 what scans or walks
+//! runs on the search threads behind a bounded queue; a full one refuses. I3 edits of payloads write what they
+//! have read on the condition that nobody wrote in between. I4 every error says what the caller should do.
 mod collection;
 mod error;
 mod order;
@@ -253,17 +263,27 @@ impl Engine {
     pub fn ready(&self) -> Result<(), String> {
         match self.ready.load(Ordering::Acquire) {
             true => Ok(()),
-            false => Err("collections are still being opened".to_string()),
+            false => Err("collections or pipelines are being opened, or the server is stopping".to_string()),
+        }
+    }
+
+    /// From here on the node says that it is not ready.
+    pub fn begin_close(&self) {
+        self.ready.store(false, Ordering::Release);
+    }
+
+    /// Stops all pipelines; what they have read is in the log or is read again.
+    pub fn stop_pipelines(&self) {
+        let pipelines: Vec<_> = self.pipelines.read().values().cloned().collect();
+        for ingest in pipelines {
+            ingest.stop(PipelineState::Paused);
         }
     }
 
     /// Stops pipelines, then logs, then searches. What was answered is durable.
     pub fn close(&self) {
-        self.ready.store(false, Ordering::Release);
-        let pipelines: Vec<_> = self.pipelines.read().values().cloned().collect();
-        for ingest in pipelines {
-            ingest.stop(PipelineState::Paused);
-        }
+        self.begin_close();
+        self.stop_pipelines();
         let collections: Vec<_> = self.collections.read().values().cloned().collect();
         for collection in collections {
             collection.shard().close();

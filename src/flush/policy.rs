@@ -29,7 +29,8 @@ pub struct Plan {
 
 /// The most urgent merge, if any is due. `segments` are oldest first.
 ///
-/// Size classes grow by four, so `n` rows lie in at most `3 · log4(n)` segments.
+/// Size classes grow by four, so `n` rows lie in at most `3 · log4(n)` segments, beside those that are too large
+/// to be merged again.
 pub fn plan(segments: &[SegmentStats]) -> Option<Plan> {
     let decayed = segments
         .iter()

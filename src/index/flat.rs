@@ -28,8 +28,11 @@ pub fn exact_scan(block: VectorBlock<'_>, query: &[f32], k: usize, admit: impl F
         distances_many(block.distance, query, rows, distances);
         let mut bound = top.bound();
         for (row, &distance) in (first..).zip(distances.iter()) {
-            // Not `<=`, so that NaN gets to the heap, which knows where to put it.
-            if !(distance > bound) && admit(row) && top.push(distance, row) {
+            // What is no farther than the bound or isn't a number: the heap knows where to put either.
+            if distance > bound {
+                continue;
+            }
+            if admit(row) && top.push(distance, row) {
                 bound = top.bound();
             }
         }

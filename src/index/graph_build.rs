@@ -77,8 +77,9 @@ impl GraphBuilder {
         random.shuffle(&mut nodes);
         let entries = choose_entries(&space, &nodes, &mut random);
         // Entries first: until they are in, walks have fewer doors.
-        let others = nodes.iter().filter(|row| !entries.contains(row));
-        let order: Vec<u32> = entries.iter().chain(others).copied().collect();
+        let mut others: Vec<u32> = nodes.iter().copied().filter(|row| !entries.contains(row)).collect();
+        space.longest_first(&mut others);
+        let order = [&entries[..], &others].concat();
 
         let mut build = Build::new(&space, &self.params, self.threads, control);
         control.done.fetch_add(twins.len() as u64, Ordering::Relaxed);
@@ -161,6 +162,9 @@ impl<'a> Build<'a> {
     /// Inserts rows that don't see each other.
     fn insert(&mut self, batch: &[u32], entries: &[u32]) -> Result<(), IndexError> {
         let (space, links_max, ef, links) = (self.space, self.links_max, self.ef, self.links.view());
+        // Room is left for links back; each of a new node's own links may push another list over its end.
+        // Three quarters gave the same recall per distance as all, and a third less pruning.
+        let links_first = links_max * 3 / 4;
         let mut lists = vec![NONE; batch.len() * links_max];
         let jobs = batch.chunks(ROWS_PER_JOB).zip(lists.chunks_mut(ROWS_PER_JOB * links_max));
         parallel(&mut self.workers, self.control, jobs, batch.len(), |worker, (rows, lists)| {
@@ -172,7 +176,7 @@ impl<'a> Build<'a> {
                     candidates.push(near);
                 })?;
                 candidates.sort_unstable();
-                pruner.prune(space, candidates, links_max, ALPHA, kept);
+                pruner.prune(space, candidates, links_first, ALPHA, kept);
                 list[..kept.len()].copy_from_slice(kept);
             }
             Ok(())

@@ -11,7 +11,7 @@ use super::near::Near;
 /// Scratches kept for later: more walks than this at once allocate.
 const POOLED_MAX: usize = 64;
 
-static POOL: Mutex<Vec<Box<Scratch>>> = Mutex::new(Vec::new());
+static POOL: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
 
 /// Working memory of one walk; fits any graph.
 #[derive(Default)]
@@ -24,7 +24,7 @@ pub(super) struct Scratch {
 }
 
 /// A scratch that goes back to the pool when dropped.
-pub(super) struct Pooled(Option<Box<Scratch>>);
+pub(super) struct Pooled(Option<Scratch>);
 
 impl Scratch {
     /// One from the pool, or a new one.
@@ -37,13 +37,13 @@ impl Scratch {
 impl Deref for Pooled {
     type Target = Scratch;
     fn deref(&self) -> &Scratch {
-        self.0.as_deref().expect("a pooled scratch is there until it is dropped")
+        self.0.as_ref().expect("a pooled scratch is there until it is dropped")
     }
 }
 
 impl DerefMut for Pooled {
     fn deref_mut(&mut self) -> &mut Scratch {
-        self.0.as_deref_mut().expect("a pooled scratch is there until it is dropped")
+        self.0.as_mut().expect("a pooled scratch is there until it is dropped")
     }
 }
 

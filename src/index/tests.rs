@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::links::Links;
 use super::reach::Reach;
+use super::scratch::Scratch;
 use super::test_data::{ALL_DISTANCES, Data, clustered};
+use super::walk::Clock;
 use super::*;
 use crate::types::GraphParams;
 
@@ -109,6 +111,39 @@ fn filters_return_admitted_rows_only_and_keep_recall() {
             assert!(recall >= 0.97, "{kind:?} {percent} %: {recall}");
         }
         assert!(built.search(&queries[0], 10, &|_| false).rows.is_empty());
+    }
+}
+
+/// So few rows would be scanned; the walk has to find them too.
+#[test]
+fn a_filtered_walk_finds_few_among_many() {
+    let mut data = clustered(3_020, 24, Distance::Cosine, 26);
+    let queries = data.split_off(20);
+    let built = build(data);
+    let admit = |row: u32| row.wrapping_mul(2_654_435_761) % 100 < 5;
+    let mut found = 0;
+    for vector in &queries {
+        let truth = exact_scan(built.data.block(), vector, 10, admit).rows;
+        let (mut scratch, mut clock) = (Scratch::pooled(), Clock::new(None));
+        let query = query(vector, 10, &admit);
+        let hits =
+            built.graph.walk_filtered(built.data.block(), &query, 20, &mut scratch, &mut clock).unwrap();
+        assert!(hits.rows.len() == 10 && hits.rows.iter().all(|hit| admit(hit.1)));
+        assert!(hits.visited < 2_500, "it need not look everywhere: {}", hits.visited);
+        found += hits.rows.iter().filter(|hit| truth.contains(hit)).count();
+    }
+    assert!(found >= 190, "{found} of 200");
+}
+
+/// A filter may share a period with a careless sample of the rows.
+#[test]
+fn filters_with_a_period_keep_recall() {
+    let mut data = clustered(3_020, 24, Distance::L2, 27);
+    let queries = data.split_off(20);
+    let built = build(data);
+    for period in [2, 3, 47, 64] {
+        let recall = built.recall(&queries, &move |row| row % period == 0);
+        assert!(recall >= 0.97, "every {period}: {recall}");
     }
 }
 

@@ -137,12 +137,13 @@ pub(super) fn walk_admitted(
         computed += scratch.ids.len() as u64;
         let mut bound = found.bound();
         for (&row, &distance) in scratch.ids.iter().zip(&scratch.distances) {
-            if !(distance > bound) {
-                let near = Near::new(distance, row);
-                scratch.frontier.push(Reverse(near));
-                admitted(near, &mut found);
-                bound = found.bound();
+            if distance > bound {
+                continue;
             }
+            let near = Near::new(distance, row);
+            scratch.frontier.push(Reverse(near));
+            admitted(near, &mut found);
+            bound = found.bound();
         }
         let Some(Reverse(near)) = scratch.frontier.pop() else { return Ok((found, computed)) };
         if near.distance() > found.bound() {

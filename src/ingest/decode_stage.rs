@@ -67,16 +67,23 @@ impl DecodeStage<'_> {
     /// Decodes and, where asked for, delivers the rejects; tries again while trouble may pass.
     fn decode(&mut self, batch: &RawBatch) -> Result<Decoded, Ended> {
         let mut pause = Duration::from_millis(200);
+        let mut troubled = false;
         loop {
             let trouble = match self.decoder.decode(batch) {
                 Ok(decoded) => match self.deliver(batch, &decoded.rejects) {
-                    Ok(()) => return Ok(decoded),
+                    Ok(()) => {
+                        if troubled {
+                            self.progress.set_state(PipelineState::Running, None);
+                        }
+                        return Ok(decoded);
+                    }
                     Err(reason) => reason,
                 },
                 Err(error) if !error.is_transient() => return Err(Ended::Failed(in_full(&error))),
                 Err(error) => in_full(&error),
             };
             self.progress.set_state(PipelineState::Retrying, Some(trouble));
+            troubled = true;
             if !self.progress.pause(pause) {
                 return Err(Ended::Stopped);
             }
@@ -120,6 +127,7 @@ impl DecodeStage<'_> {
                     progress.applied.fetch_add(operations, Ordering::Relaxed);
                     progress.rejected.fetch_add(rejects, Ordering::Relaxed);
                     progress.settle(&partition, to);
+                    progress.recovered();
                     fresh.record(read_at.elapsed().as_secs_f64());
                     late.increment(u64::from(read_at.elapsed() > objective));
                 }
@@ -137,7 +145,7 @@ impl DecodeStage<'_> {
 
 /// The batch is not in the log: say so, and read it again.
 fn trouble(progress: &Progress, partition: &Arc<str>, generation: u64, error: &ProposeError) {
-    progress.set_state(PipelineState::Retrying, Some(in_full(error)));
+    progress.shut_out(in_full(error));
     progress.unsettle(partition, generation);
 }
 

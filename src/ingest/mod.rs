@@ -6,9 +6,10 @@
 //!        │  └──────────── progress: durable marks, rewinds ◀─────Outcome─┘
 //!        └─ held while in-flight bytes are at their limit
 //! ```
-//! I1 bytes between source and apply stay under the pipeline's limit. I2 entries of one partition are
-//! proposed in order. I3 if one thread ends, both do, and the supervisor says why. I4 after any trouble the
-//! source starts again behind what the log holds; the position rule makes that harmless.
+//! I1 batches between source and apply hold no more undecoded bytes than the pipeline's limit, unless a single
+//! one is larger: it passes alone. I2 entries of one partition are proposed in order. I3 if one thread ends,
+//! both do, and the supervisor says why. I4 after any trouble the source starts again behind what the log holds;
+//! the position rule makes that harmless.
 mod decode_stage;
 mod dry_run;
 mod progress;

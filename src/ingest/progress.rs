@@ -46,6 +46,8 @@ pub struct Progress {
     state: Mutex<(PipelineState, Option<String>)>,
     partitions: Mutex<HashMap<Arc<str>, Partition>>,
     lag: Mutex<Vec<PartitionLag>>,
+    /// The log did not take the last entry.
+    shut_out: AtomicBool,
     /// This run is over.
     stopping: AtomicBool,
     /// Somebody asked the pipeline to end.
@@ -79,6 +81,7 @@ impl Progress {
             state: Mutex::new((PipelineState::Starting, None)),
             partitions: Mutex::default(),
             lag: Mutex::default(),
+            shut_out: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             woken: Condvar::new(),
@@ -113,6 +116,22 @@ impl Progress {
             _ => tracing::info!(pipeline, state = state.word(), why, "pipeline changed state"),
         }
         *current = (state, reason);
+        let running = matches!(state, PipelineState::Running | PipelineState::Finished);
+        metrics::gauge!("proximadb_pipeline_running", "pipeline" => self.name.clone())
+            .set(f64::from(u8::from(running)));
+    }
+
+    /// An entry is in the log again: whatever kept entries out has passed.
+    pub(super) fn recovered(&self) {
+        if self.shut_out.swap(false, Ordering::AcqRel) {
+            self.set_state(PipelineState::Running, None);
+        }
+    }
+
+    /// The log did not take an entry.
+    pub(super) fn shut_out(&self, reason: String) {
+        self.shut_out.store(true, Ordering::Release);
+        self.set_state(PipelineState::Retrying, Some(reason));
     }
 
     /// The latest lag the source reported.

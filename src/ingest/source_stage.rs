@@ -38,6 +38,8 @@ pub(super) struct SourceStage<'a> {
     pub progress: &'a Arc<Progress>,
     pub room: Arc<Semaphore>,
     pub room_pages: u32,
+    /// The source itself failed last time; only its own success clears that state.
+    pub troubled: bool,
 }
 
 impl SourceStage<'_> {
@@ -83,6 +85,7 @@ impl SourceStage<'_> {
                 Err(error @ SourceError::Fatal { .. }) => return Ended::Failed(in_full(&error)),
                 Err(error @ SourceError::Transient { .. }) => {
                     self.progress.set_state(PipelineState::Retrying, Some(in_full(&error)));
+                    self.troubled = true;
                     self.progress.pause(retry);
                     retry = (retry * 2).min(RETRY_MAX);
                 }
@@ -107,7 +110,9 @@ impl SourceStage<'_> {
             self.progress.pause(RETRY_MIN);
         }
         let polled = self.source.next_batch(POLL)?;
-        self.progress.set_state(PipelineState::Running, None);
+        if std::mem::take(&mut self.troubled) {
+            self.progress.set_state(PipelineState::Running, None);
+        }
         Ok(polled)
     }
 

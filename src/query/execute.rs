@@ -26,7 +26,7 @@ const SCAN_PER_CANDIDATE: usize = 32;
 pub struct Found {
     /// Best first.
     pub hits: Vec<Hit>,
-    /// Share of the live rows that were scanned rather than found by a graph.
+    /// Share of the rows, dead ones included, that were scanned rather than found by a graph.
     pub scanned_fraction: f64,
 }
 

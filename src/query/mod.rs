@@ -1,4 +1,11 @@
 //! The read side: one snapshot over memtables and segments, from request to hits.
+//!
+//! ```text
+//!   request ─▶ filter ─▶ rows of each block and segment ─▶ scan | graph ─▶ top k ─▶ fetch ─▶ hits
+//!              typed columns; JSON where types are mixed        admit: visible and matching
+//! ```
+//! I1 an answer comes from one snapshot: nothing past its LSN, no id twice. I2 if `k` rows match, `k` come back.
+//! I3 what is asked is checked before it gets here, but for what only the stored data can tell.
 mod error;
 mod execute;
 mod fetch;

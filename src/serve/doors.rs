@@ -24,7 +24,7 @@ pub(super) struct Doors {
 
 /// Carries out a write. One that touches nothing is answered with what is applied already.
 pub(super) async fn write(
-    collection: &Collection,
+    collection: &Arc<Collection>,
     write: Write,
     wait: Wait,
     timeout: Duration,
@@ -32,27 +32,46 @@ pub(super) async fn write(
     if write.is_nothing() {
         return Ok(collection.info().applied_lsn);
     }
-    let work = async {
-        // Edits and deletes by filter write what they have read: an entry that is only queued could still fail
-        // because somebody wrote in between, and nobody would hear of it.
-        let read_first = if wait == Wait::Ack { Wait::Durable } else { wait };
-        match write {
-            Write::Batch(batch) => collection.write(batch, wait).await,
-            Write::DeleteMatching(filter) => collection.delete_by_filter(filter, read_first).await,
-            Write::Edit(points, edit) => collection.edit_payload(points, edit, read_first).await,
+    // Edits and deletes by filter write what they have read: an entry that is only queued could still fail
+    // because somebody wrote in between, and nobody would hear of it.
+    let read_first = if wait == Wait::Ack { Wait::Durable } else { wait };
+    let collection = Arc::clone(collection);
+    match write {
+        Write::Batch(batch) => within(timeout, "write", collection.write(batch, wait)).await,
+        Write::DeleteMatching(filter) => {
+            let work = async move { collection.delete_by_filter(filter, read_first).await };
+            to_the_end(timeout, "delete by filter", work).await
         }
-    };
-    within(timeout, "write", work).await
+        Write::Edit(points, edit) => {
+            let work = async move { collection.edit_payload(points, edit, read_first).await };
+            to_the_end(timeout, "edit of payloads", work).await
+        }
+    }
 }
 
 /// Gives up on work after a while. A write's outcome is unknown then: it may be in the log.
-pub(super) async fn within<T>(
+async fn within<T>(
     timeout: Duration,
     action: &'static str,
     work: impl Future<Output = Result<T, EngineError>>,
 ) -> Result<T, ApiError> {
     match tokio::time::timeout(timeout, work).await {
         Ok(done) => done.map_err(ApiError::from),
+        Err(_) => Err(EngineError::Timeout { action, timeout }.into()),
+    }
+}
+
+/// Gives up *waiting* for work that takes several steps: it goes on when its caller hangs up or has waited long
+/// enough, since a collection half created, or some points of a filter deleted, is nothing that anybody asked for.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    timeout: Duration,
+    action: &'static str,
+    work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let task = tokio::spawn(work);
+    match tokio::time::timeout(timeout, task).await {
+        Ok(Ok(done)) => done.map_err(ApiError::from),
+        Ok(Err(_)) => Err(ApiError::internal(format!("the {action} stopped; its outcome is unknown"))),
         Err(_) => Err(EngineError::Timeout { action, timeout }.into()),
     }
 }

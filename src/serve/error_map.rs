@@ -266,6 +266,7 @@ impl From<EngineError> for ApiError {
             EngineError::LogStopped { collection, .. } => api.with("collection", collection),
             EngineError::Filter(_)
             | EngineError::DataLoss { .. }
+            | EngineError::Storage { .. }
             | EngineError::DiskFull { .. }
             | EngineError::Catalog { .. }
             | EngineError::ShuttingDown => api,

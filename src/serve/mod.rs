@@ -24,6 +24,8 @@ mod metrics;
 mod params;
 mod rest;
 mod server;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What the threads of a shard share, and what readers ask of it.
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub struct ShardInfo {
     pub status: &'static str,
     /// Memory held: memtables, column caches, indexes.
     pub memory_bytes: u64,
-    /// Bytes on disk, segments and log.
+    /// Bytes of the live segments, without graphs and the log.
     pub disk_bytes: u64,
     /// Log marks.
     pub durable_lsn: Lsn,
@@ -78,6 +78,8 @@ pub(super) struct Core {
     /// A flush has failed for want of room.
     pub disk_full: AtomicBool,
     pub closing: AtomicBool,
+    /// Entries in the queue that nobody waits for.
+    pub unheard: AtomicU64,
     /// The graph build under way.
     pub build: BuildControl,
     /// Wakes the upkeep thread.

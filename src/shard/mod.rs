@@ -6,10 +6,10 @@
 //!                                      └── view swaps ◀─────────────────────────┴─ upkeep ◀──┘
 //!  snapshot = view + applied LSN ─▶ query                                   (merges, graphs)
 //! ```
-//! I1 an answered write is durable and searchable. I2 readers take no locks that writers hold for long: a view
-//! is replaced as a whole, rows are only stamped. I3 memory in memtables is bounded: when frozen ones pile
-//! up, apply waits, the log's queue fills, and proposers wait. I4 the manifest names exactly the segments of
-//! the view; both change under the manifest's lock.
+//! I1 a write answered with an outcome is durable and searchable. I2 readers take no locks that writers hold
+//! for long: a view is replaced as a whole, rows are only stamped. I3 memory in memtables is bounded: when
+//! frozen ones pile up, apply waits, the log's queue fills, and proposers wait. I4 the manifest names exactly
+//! the segments of the view; both change under the manifest's lock.
 mod apply;
 mod apply_loop;
 mod core;

@@ -1,7 +1,7 @@
 //! Opening a shard: manifest, segments, then the log behind them.
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -72,6 +72,7 @@ impl Shard {
             writers: RwLock::new(()),
             disk_full: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            unheard: AtomicU64::new(0),
             build: BuildControl::default(),
             upkeep,
             changed: tokio::sync::Notify::new(),

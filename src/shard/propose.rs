@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::core::Shard;
+use super::core::{Core, Shard};
 use super::error::ProposeError;
 use crate::types::{Entry, Outcome};
 use crate::wal::{BincodeCodec, WalCodec, WalError};
@@ -19,6 +19,22 @@ pub(super) struct Pending {
     /// Kept beside its encoding, so that apply need not decode it.
     pub entry: Entry,
     pub done: Done,
+}
+
+/// Counts an entry that nobody waits for, until it is applied or lost.
+struct Unheard(Arc<Core>);
+
+impl Unheard {
+    fn new(core: &Arc<Core>) -> Self {
+        core.unheard.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(core))
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        self.0.unheard.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Shard {
@@ -34,7 +50,16 @@ impl Shard {
 
     /// Queues an entry; nobody hears of its outcome.
     pub async fn propose_detached(&self, entry: Entry) -> Result<(), ProposeError> {
-        self.submit(entry, Box::new(|_| ())).await
+        let unheard = Unheard::new(&self.core);
+        self.submit(entry, Box::new(move |_| drop(unheard))).await
+    }
+
+    /// Waits until entries that nobody waits for are applied: what is read next sees them.
+    pub async fn settle(&self) -> Result<(), ProposeError> {
+        match self.core.unheard.load(Ordering::Acquire) {
+            0 => Ok(()),
+            _ => self.propose(Entry::default()).await.map(|_| ()),
+        }
     }
 
     /// Writes an entry from a thread that may block; `done` is called on the apply thread, or here if the

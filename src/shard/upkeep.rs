@@ -15,6 +15,8 @@ use crate::store::{
 };
 use crate::view::{Frozen, LiveSegment, View};
 
+/// Rejected records kept per shard; the oldest files go first. A mapping gone wrong must not fill the disk.
+const QUARANTINE_MAX: u64 = 100_000;
 /// Between tries of something that failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// Upkeep looks for work this often when nobody wakes it.
@@ -78,6 +80,11 @@ fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(), StoreError> {
     next.positions = frozen.marks.positions.clone();
     next.watermark_ms = frozen.marks.watermark_ms;
     next.quarantine.extend(flushed.quarantine);
+    while next.quarantine.len() > 1
+        && next.quarantine.iter().map(|file| file.count).sum::<u64>() > QUARANTINE_MAX
+    {
+        next.quarantine.remove(0);
+    }
     next.segments.extend(flushed.segment.map(entry_of));
     // Stored before the swap: if it fails, the memtable stays where it is and all of this is done again.
     store_manifest(core, &mut manifest, next, live.as_ref())?;
@@ -160,10 +167,28 @@ fn store_manifest(
 /// Merges, graphs and garbage, one at a time, until the shard closes.
 pub(super) fn upkeep_thread(core: &Arc<Core>, wakes: &Receiver<()>) {
     while !core.is_closing() {
+        tell(core);
         if !upkeep_once(core) {
             let _ = wakes.recv_timeout(TICK);
         }
     }
+}
+
+/// What a dashboard shows of the shard.
+fn tell(core: &Core) {
+    let view = core.view.load();
+    let gauge = |name: &'static str, value: u64| {
+        metrics::gauge!(name, "collection" => core.config.name.clone()).set(value as f64);
+    };
+    gauge("proximadb_collection_points", core.marks.live_points());
+    gauge("proximadb_collection_segments", view.segments.len() as u64);
+    gauge(
+        "proximadb_collection_memtable_bytes",
+        view.memtables().map(|memtable| memtable.bytes() as u64).sum(),
+    );
+    gauge("proximadb_collection_applied_lsn", core.marks.applied().0);
+    gauge("proximadb_collection_flushed_lsn", core.marks.flushed().0);
+    gauge("proximadb_collection_quarantined_records", core.marks.rejected());
 }
 
 /// Does the most urgent thing; says whether there was any.

@@ -39,7 +39,7 @@ pub struct FileMeta {
     pub name: String,
     /// Its length.
     pub bytes: u64,
-    /// Parquet: of the whole file. `.del` and quarantine: of all before their own checksum, which it equals.
+    /// Parquet and graphs: of the whole file. `.del` and quarantine: of all before their own checksum, which it equals.
     /// `.vec`, `.ids`, `.payload`: of the footer, which covers the checksums of all the rest.
     pub crc32c: u32,
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `id` | string | |
 //! | `id_is_integer` | bool | the id came as an integer |
-//! | `lsn` | u64 | the log entry that wrote the row; the highest one wins where an id is in several files |
+//! | `lsn` | u64 | the log entry that wrote the row; the highest one wins, of equal ones the live row |
 //! | `event_time` | timestamp, ms, UTC | |
 //! | `deleted` | bool | a tombstone: everything but the columns above is null |
 //! | `vector` | list of `dim` f32 | |

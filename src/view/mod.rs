@@ -1,4 +1,14 @@
 //! What a reader sees: memtables and segments at one LSN.
+//!
+//! ```text
+//!   View, replaced as a whole ─┬─ active memtable
+//!                              ├─ frozen memtables   on their way to segments
+//!                              └─ segments           files, a dead stamp per row, a graph once built
+//!   Snapshot = View + LSN S ─▶ query: rows born ≤ S that are alive, or died after S
+//! ```
+//! I1 once a view is in service only the apply thread replaces it and stamps its rows. I2 every row of a segment
+//! was born before any view held it, so of segments the dead stamp alone is looked at. I3 of an id at most one
+//! row is visible at any LSN, wherever it lies.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

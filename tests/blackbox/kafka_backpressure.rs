@@ -15,11 +15,9 @@ fn a_faster_producer_fills_the_topic_and_not_the_memory() {
         (setting("PROXIMADB_BP_RECORDS", 50_000), setting("PROXIMADB_BP_RSS_MIB", 512) << 20);
     let plot = Plot { more: "limits: {in_flight_bytes: 4MiB}", ..Plot::default() };
     let scene = Scene::open(kafka, registry, plot);
-    let producer = scene.kafka.producer();
     let mut model = Model::default();
     // Few ids: what is kept stays small, so memory that grows is memory in flight.
-    scene.publish(&producer, &mut model, Stream::new(3, 500, DIM).take(records as usize));
-    producer.flush();
+    scene.publisher().publish(&mut model, Stream::new(3, 500, DIM).take(records as usize));
     let (ends, mut largest) = (scene.kafka.ends(&scene.topic), 0);
     wait_until("the lag to recover", Duration::from_secs(120 + records / 500), || {
         largest = largest.max(scene.server.resident_bytes());
@@ -41,10 +39,8 @@ fn a_slow_disk_slows_the_source_and_loses_nothing() {
     let environment = [("FAILPOINTS", "wal::before_sync=sleep(200)")];
     let plot = Plot { more: "limits: {in_flight_bytes: 1MiB}", environment: &environment, ..Plot::default() };
     let scene = Scene::open(kafka, registry, plot);
-    let producer = scene.kafka.producer();
     let mut model = Model::default();
-    scene.publish(&producer, &mut model, Stream::new(4, 500, DIM).take(20_000));
-    producer.flush();
+    scene.publisher().publish(&mut model, Stream::new(4, 500, DIM).take(20_000));
     scene.wait_caught_up(Duration::from_secs(180));
     scene.assert_equals(&model);
 }

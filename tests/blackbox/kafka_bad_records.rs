@@ -132,10 +132,8 @@ fn a_registry_that_is_down_holds_up_its_own_pipeline_only_and_loses_nothing() {
     scene.registry.stop();
     scene.server.kill9();
     scene.server.restart();
-    let producer = scene.kafka.producer();
     let mut model = Model::default();
-    scene.publish(&producer, &mut model, Stream::new(5, 100, DIM).take(500));
-    producer.flush();
+    scene.publisher().publish(&mut model, Stream::new(5, 100, DIM).take(500));
     wait_until("the pipeline to say that it is retrying", WAIT, || {
         let said = scene.pipelines().to_string();
         (said.contains("retrying") && said.contains("schema")).then_some(())

@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::harness::broker::{BROKER_WAIT, Kafka, Registry};
 use crate::harness::data::{Model, Random, Stream};
-use crate::harness::scene::{PARTITIONS, Plot, Scene};
+use crate::harness::scene::{DIM, PARTITIONS, Plot, Scene};
 use crate::harness::{copy_folder, seed, setting, wait_until};
 
 /// Time to catch up with so many records on a busy machine.
@@ -18,8 +18,8 @@ fn catch_up(records: u64) -> Duration {
 }
 
 /// The moment of a kill: random, which is what this test is about.
-fn some_moment(random: &mut Random) {
-    std::thread::sleep(Duration::from_millis(random.below(700)));
+fn some_moment(random: &mut Random, at_most_ms: u64) {
+    std::thread::sleep(Duration::from_millis(random.below(at_most_ms)));
 }
 
 #[test]
@@ -29,31 +29,36 @@ fn killed_servers_and_brokers_lose_nothing_and_double_nothing() {
     let seed = seed("killed_servers_and_brokers");
     let mut random = Random(seed);
     let mut scene = Scene::open(kafka, registry, Plot::default());
-    let producer = scene.kafka.producer();
+    let publisher = scene.publisher();
     // A fifth as many ids as records: most are written several times, and deletes hit.
-    let mut stream = Stream::new(seed, records / 5, crate::harness::scene::DIM);
+    let mut stream = Stream::new(seed, records / 5, DIM);
     let mut model = Model::default();
     let chunk = (records / (kills + 1)) as usize;
+    let mut in_the_middle = 0;
     for kill in 0..kills {
-        scene.publish(&producer, &mut model, stream.by_ref().take(chunk));
-        some_moment(&mut random);
-        if kill == kills / 3 || kill == 2 * kills / 3 {
-            scene.kafka.kill9();
-            some_moment(&mut random);
-            scene.kafka.restart();
-        }
-        scene.server.kill9();
-        // Now and then once more while it recovers.
-        if random.below(3) == 0 {
-            scene.server.launch();
-            std::thread::sleep(Duration::from_millis(random.below(50)));
+        let changes: Vec<_> = stream.by_ref().take(chunk).collect();
+        std::thread::scope(|scope| {
+            let publishing = scope.spawn(|| publisher.publish(&mut model, changes));
+            some_moment(&mut random, 300);
+            if kill == kills / 3 || kill == 2 * kills / 3 {
+                scene.kafka.kill9();
+                some_moment(&mut random, 300);
+                scene.kafka.restart();
+                some_moment(&mut random, 300);
+            }
+            in_the_middle += u64::from(!publishing.is_finished());
             scene.server.kill9();
-        }
-        scene.server.restart();
+            // Now and then once more while it recovers.
+            if random.below(3) == 0 {
+                scene.server.launch();
+                some_moment(&mut random, 50);
+                scene.server.kill9();
+            }
+            scene.server.restart();
+        });
     }
     let sent = chunk * kills as usize;
-    scene.publish(&producer, &mut model, stream.take(records as usize - sent));
-    producer.flush();
+    publisher.publish(&mut model, stream.take(records as usize - sent));
     scene.wait_caught_up(catch_up(records));
     assert!(scene.quarantine().is_empty());
     scene.assert_equals(&model);
@@ -63,9 +68,8 @@ fn killed_servers_and_brokers_lose_nothing_and_double_nothing() {
     scene.server.restart();
     scene.assert_equals(&model);
     println!(
-        "{records} records, {kills} kills, {} points, {} deleted or overwritten",
-        model.len(),
-        records as usize - model.len()
+        "{records} records, {} points in the end; {kills} kills, {in_the_middle} of them while records came",
+        model.len()
     );
     scene.kafka.clean();
 }
@@ -78,11 +82,11 @@ fn a_group_that_rebalances_loses_nothing_and_doubles_nothing() {
     let group = format!("group-{seed}");
     let source = format!("assignment: group\ngroup_id: {group}\nclient: {{session.timeout.ms: \"6000\"}}");
     let scene = Scene::open(kafka, registry, Plot { source: &source, ..Plot::default() });
-    let producer = scene.kafka.producer();
-    let mut stream = Stream::new(seed, records / 5, crate::harness::scene::DIM);
+    let publisher = scene.publisher();
+    let mut stream = Stream::new(seed, records / 5, DIM);
     let mut model = Model::default();
     for _ in 0..2 {
-        scene.publish(&producer, &mut model, stream.by_ref().take(records as usize / 4));
+        publisher.publish(&mut model, stream.by_ref().take(records as usize / 4));
         // A stranger joins, is given some partitions, reads from them and leaves.
         let stranger: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", scene.kafka.bootstrap())
@@ -99,12 +103,11 @@ fn a_group_that_rebalances_loses_nothing_and_doubles_nothing() {
             let given = stranger.assignment().unwrap().count();
             (given > 0 && given < PARTITIONS as usize).then_some(())
         });
-        scene.publish(&producer, &mut model, stream.by_ref().take(records as usize / 4));
+        publisher.publish(&mut model, stream.by_ref().take(records as usize / 4));
         for _ in 0..20 {
             let _ = stranger.poll(Duration::from_millis(10));
         }
     }
-    producer.flush();
     scene.wait_caught_up(catch_up(records));
     scene.assert_equals(&model);
 }
@@ -115,18 +118,16 @@ fn an_older_copy_of_the_data_catches_up() {
     let records = setting("PROXIMADB_EO_RECORDS", 20_000) / 4;
     let seed = seed("an_older_copy_of_the_data");
     let mut scene = Scene::open(kafka, registry, Plot::default());
-    let producer = scene.kafka.producer();
-    let mut stream = Stream::new(seed, records / 5, crate::harness::scene::DIM);
+    let publisher = scene.publisher();
+    let mut stream = Stream::new(seed, records / 5, DIM);
     let mut model = Model::default();
-    scene.publish(&producer, &mut model, stream.by_ref().take(records as usize / 2));
-    producer.flush();
+    publisher.publish(&mut model, stream.by_ref().take(records as usize / 2));
     scene.wait_caught_up(catch_up(records));
     assert!(scene.server.sigterm().success());
     copy_folder(&scene.data(), &scene.beside("older"));
 
     scene.server.restart();
-    scene.publish(&producer, &mut model, stream.take(records as usize / 2));
-    producer.flush();
+    publisher.publish(&mut model, stream.take(records as usize / 2));
     scene.wait_caught_up(catch_up(records));
     scene.assert_equals(&model);
     scene.server.kill9();

@@ -35,6 +35,16 @@ instance_pid() {
 
 port_answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
+# A process that was killed may answer on its ports for a moment after it is gone from /proc.
+wait_closed() {
+  local tries
+  for ((tries = 0; tries < 50; tries++)); do
+    port_answers "$1" || return 0
+    sleep 0.1
+  done
+  return 1
+}
+
 # need_java MAJOR: a JVM of at least that version.
 need_java() {
   local major
@@ -85,7 +95,7 @@ start() {
     install
     local port
     for port in "$PORT" "$@"; do
-      port_answers "$port" && fail "port $port is taken by something else"
+      wait_closed "$port" || fail "port $port is taken by something else"
     done
     need_java 17 || fail "Java 17 or newer is needed; run: ${BASH_SOURCE[-1]} install"
     launch

@@ -78,6 +78,9 @@ offsets.topic.num.partitions=1
 transaction.state.log.num.partitions=1
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
+# After a kill the broker may register again only when its former session has run out: 9 s by default.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
 group.min.session.timeout.ms=1000
 log.cleaner.dedupe.buffer.size=16777216
 PROPERTIES
@@ -89,18 +92,20 @@ is_ready() { grep -q 'Kafka Server started' "$LOG_FILE" && port_answers "$PORT";
 
 launch() {
   properties >"$RUN_DIR/server.properties"
-  # Formats an empty data folder, leaves a used one as it is.
-  "$JAVA" -cp "$LIBS/*" kafka.tools.StorageTool format --ignore-formatted \
-    --cluster-id proximadbTestsAAAAAAAA -c "$RUN_DIR/server.properties" >"$LOG_FILE" 2>&1 ||
-    {
-      tail -n 20 "$LOG_FILE" >&2
-      fail "the data folder could not be formatted, see $LOG_FILE"
-    }
+  # Once per data folder: it takes a JVM of its own, which a fault test should not wait for at each restart.
+  if [ ! -e "$RUN_DIR/data/meta.properties" ]; then
+    "$JAVA" -cp "$LIBS/*" kafka.tools.StorageTool format \
+      --cluster-id proximadbTestsAAAAAAAA -c "$RUN_DIR/server.properties" >"$LOG_FILE" 2>&1 ||
+      {
+        tail -n 20 "$LOG_FILE" >&2
+        fail "the data folder could not be formatted, see $LOG_FILE"
+      }
+  fi
   # A session of its own, so that a Ctrl-C in the tests' terminal leaves it alone; 9>&- lets go of our lock.
   # shellcheck disable=SC2086 # JAVA_OPTS is several words
   setsid "$JAVA" "-D$MARK" $JAVA_OPTS -Dorg.slf4j.simpleLogger.showDateTime=true \
     -Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS \
-    -cp "$LIBS/*" kafka.Kafka "$RUN_DIR/server.properties" >>"$LOG_FILE" 2>&1 </dev/null 9>&- &
+    -cp "$LIBS/*" kafka.Kafka "$RUN_DIR/server.properties" >"$LOG_FILE" 2>&1 </dev/null 9>&- &
   echo $! >"$RUN_DIR/pid"
   wait_ready $!
 }

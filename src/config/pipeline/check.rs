@@ -17,6 +17,9 @@ pub(super) struct Finding {
 /// Largest dimension of a collection: 256 KiB a vector, so that a batch of one still fits every buffer.
 pub(super) const DIM_MAX: u32 = 65_536;
 
+/// Largest batch: decoded, it must fit a log entry.
+const BATCH_BYTES_MAX: u64 = 32 << 20;
+
 /// Largest window of `errors.circuit`: one byte a record is kept.
 const CIRCUIT_WINDOW_MAX: u32 = 1_000_000;
 
@@ -84,6 +87,9 @@ pub(super) fn check(spec: &PipelineSpec) -> Vec<Finding> {
             "write durable or searchable, which come together, or leave it out",
         );
     }
+    if spec.batch.max_bytes.0 > BATCH_BYTES_MAX {
+        found.add("batch.max_bytes", "a batch becomes one log entry", "give at most 32MiB");
+    }
     check_decode(&mut found, spec);
     check_map(&mut found, &spec.map);
     check_payload(&mut found, &spec.map);
@@ -135,6 +141,13 @@ fn check_kafka(found: &mut Findings, kafka: &KafkaSpec) {
         for key in positions.keys() {
             check_start_key(found, kafka, key);
         }
+    }
+    if kafka.assignment == KafkaAssignment::Pinned && kafka.group_id.is_some() {
+        found.add(
+            "source.kafka.group_id",
+            "a pinned pipeline joins no group",
+            "write assignment: group, or leave the group out",
+        );
     }
     if kafka.assignment == KafkaAssignment::Group && kafka.group_id.as_deref() == Some("") {
         found.add("source.kafka.group_id", "the group has no name", "leave it out for proximadb-<pipeline>");

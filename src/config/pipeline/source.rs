@@ -37,8 +37,8 @@ pub struct KafkaSpec {
     /// rebalances.
     #[serde(default)]
     pub assignment: KafkaAssignment,
-    /// The consumer group. Default `proximadb-<pipeline>`. With `pinned` it is only the name under which
-    /// positions are committed for dashboards.
+    /// The consumer group, with `assignment: group`. Default `proximadb-<pipeline>`, which is also the name
+    /// under which pinned pipelines commit positions for dashboards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_id: Option<String>,
     /// Settings of the client library, passed through; those that decide what is read and when are refused.

@@ -307,11 +307,10 @@ fn known_keys(
     path: &str,
     known: &'static [&'static str],
 ) -> Result<(), FilterError> {
-    let Some((key, _)) = fields.iter().find(|(key, value)| {
-        !known.contains(&key.as_str()) && !(value.is_null() && CONDITION_KEYS.contains(&key.as_str()))
-    }) else {
-        return Ok(());
-    };
+    // Null under a key that conditions have elsewhere says nothing.
+    let says_nothing = |key: &str, value: &Value| value.is_null() && CONDITION_KEYS.contains(&key);
+    let mut strange = fields.iter().filter(|(key, _)| !known.contains(&key.as_str()));
+    let Some((key, _)) = strange.find(|(key, value)| !says_nothing(key, value)) else { return Ok(()) };
     let nearest = known
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(key, candidate), *candidate))

@@ -5,7 +5,7 @@ use tonic::Request;
 
 use super::{Reply, Service, convert, deadline, reply};
 use crate::engine::NewCollection;
-use crate::serve::doors::within;
+use crate::serve::doors::to_the_end;
 use crate::serve::error_map::ApiError;
 use crate::serve::wire::collection::{check_dim, check_graph, check_name};
 
@@ -26,7 +26,9 @@ impl Collections for Service {
         let timeout = deadline(&request).unwrap_or(self.0.limits.timeout_default);
         let created = async {
             let new = new_collection(request.into_inner())?;
-            within(timeout, "creation of the collection", self.0.engine.create_collection(new)).await?;
+            let engine = self.0.engine.clone();
+            let work = async move { engine.create_collection(new).await };
+            to_the_end(timeout, "creation of the collection", work).await?;
             Ok(v1::CreateCollectionResponse {})
         };
         reply(created.await)
@@ -74,8 +76,9 @@ impl Collections for Service {
         request: Request<v1::DeleteCollectionRequest>,
     ) -> Reply<v1::DeleteCollectionResponse> {
         let timeout = deadline(&request).unwrap_or(self.0.limits.timeout_default);
-        let work = self.0.engine.delete_collection(&request.get_ref().collection);
-        let deleted = within(timeout, "deletion of the collection", work).await;
+        let (engine, name) = (self.0.engine.clone(), request.into_inner().collection);
+        let work = async move { engine.delete_collection(&name).await };
+        let deleted = to_the_end(timeout, "deletion of the collection", work).await;
         reply(deleted.map(|deleted| v1::DeleteCollectionResponse { deleted }))
     }
 }

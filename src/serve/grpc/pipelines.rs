@@ -3,9 +3,9 @@ use proximadb_proto::v1;
 use proximadb_proto::v1::pipelines_server::Pipelines;
 use tonic::Request;
 
-use super::{Reply, Service, reply};
+use super::{Reply, Service, deadline, reply};
 use crate::engine::PipelineStatus;
-use crate::serve::error_map::ApiError;
+use crate::serve::doors::to_the_end;
 use crate::source::PartitionLag;
 use crate::types::Position;
 
@@ -41,12 +41,18 @@ impl Pipelines for Service {
     }
 
     async fn pause(&self, request: Request<v1::PausePipelineRequest>) -> Reply<v1::PausePipelineResponse> {
-        let done = self.0.engine.pause_pipeline(&request.get_ref().pipeline).await;
-        reply(done.map(|()| v1::PausePipelineResponse {}).map_err(ApiError::from))
+        let timeout = deadline(&request).unwrap_or(self.0.limits.timeout_default);
+        let (engine, name) = (self.0.engine.clone(), request.into_inner().pipeline);
+        let work = async move { engine.pause_pipeline(&name).await };
+        let done = to_the_end(timeout, "pause of the pipeline", work).await;
+        reply(done.map(|()| v1::PausePipelineResponse {}))
     }
 
     async fn resume(&self, request: Request<v1::ResumePipelineRequest>) -> Reply<v1::ResumePipelineResponse> {
-        let done = self.0.engine.resume_pipeline(&request.get_ref().pipeline).await;
-        reply(done.map(|()| v1::ResumePipelineResponse {}).map_err(ApiError::from))
+        let timeout = deadline(&request).unwrap_or(self.0.limits.timeout_default);
+        let (engine, name) = (self.0.engine.clone(), request.into_inner().pipeline);
+        let work = async move { engine.resume_pipeline(&name).await };
+        let done = to_the_end(timeout, "resume of the pipeline", work).await;
+        reply(done.map(|()| v1::ResumePipelineResponse {}))
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Names;
 use crate::serve::answer::Answer;
-use crate::serve::doors::{Doors, within};
+use crate::serve::doors::{Doors, to_the_end};
 use crate::serve::error_map::ApiError;
 use crate::serve::json::Body;
 use crate::serve::params::Params;
@@ -35,7 +35,8 @@ pub async fn create(
     params.known(&["timeout"])?;
     let timeout = params.timeout(&doors.limits)?.unwrap_or(doors.limits.timeout_default);
     let new = body.with(|body: CreateBody| body.build(name)).await?;
-    within(timeout, "creation of the collection", doors.engine.create_collection(new)).await?;
+    let work = async move { doors.engine.create_collection(new).await };
+    to_the_end(timeout, "creation of the collection", work).await?;
     Ok(Answer::new(true))
 }
 
@@ -74,8 +75,8 @@ pub async fn patch(
 pub async fn delete(State(doors): State<Doors>, Names(name): Names<String>, params: Params) -> Reply<bool> {
     params.known(&["timeout"])?;
     let timeout = params.timeout(&doors.limits)?.unwrap_or(doors.limits.timeout_default);
-    let deleted =
-        within(timeout, "deletion of the collection", doors.engine.delete_collection(&name)).await?;
+    let work = async move { doors.engine.delete_collection(&name).await };
+    let deleted = to_the_end(timeout, "deletion of the collection", work).await?;
     Ok(Answer::new(deleted))
 }
 

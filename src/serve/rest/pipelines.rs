@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Names;
 use crate::engine::{EngineError, PipelineStatus};
 use crate::serve::answer::Answer;
-use crate::serve::doors::Doors;
+use crate::serve::doors::{Doors, to_the_end};
 use crate::serve::error_map::ApiError;
 use crate::serve::params::Params;
 
@@ -47,14 +47,18 @@ pub async fn lag(State(doors): State<Doors>, Names(name): Names<String>, params:
 
 /// `POST /pipelines/{p}/pause`.
 pub async fn pause(State(doors): State<Doors>, Names(name): Names<String>, params: Params) -> Reply<bool> {
-    params.known(&[])?;
-    doors.engine.pause_pipeline(&name).await?;
+    params.known(&["timeout"])?;
+    let timeout = params.timeout(&doors.limits)?.unwrap_or(doors.limits.timeout_default);
+    let work = async move { doors.engine.pause_pipeline(&name).await };
+    to_the_end(timeout, "pause of the pipeline", work).await?;
     Ok(Answer::new(true))
 }
 
 /// `POST /pipelines/{p}/resume`.
 pub async fn resume(State(doors): State<Doors>, Names(name): Names<String>, params: Params) -> Reply<bool> {
-    params.known(&[])?;
-    doors.engine.resume_pipeline(&name).await?;
+    params.known(&["timeout"])?;
+    let timeout = params.timeout(&doors.limits)?.unwrap_or(doors.limits.timeout_default);
+    let work = async move { doors.engine.resume_pipeline(&name).await };
+    to_the_end(timeout, "resume of the pipeline", work).await?;
     Ok(Answer::new(true))
 }

@@ -16,8 +16,9 @@ pub enum Start {
     /// At the first record whose timestamp is at least this, in milliseconds since the Unix epoch; behind
     /// the newest record where there is none.
     Timestamp(i64),
-    /// At these offsets by partition number (the first offset to read); other partitions at the oldest.
-    Positions(BTreeMap<i32, u64>),
+    /// At these offsets (the first to read) by partition number, or by `topic/partition` where there are
+    /// several topics; other partitions at the oldest.
+    Positions(BTreeMap<String, u64>),
 }
 
 /// How partitions come to this source.

@@ -32,6 +32,8 @@ pub(super) struct Partition {
     epoch: u64,
     /// The last offset that was handed out: `from` of the next batch.
     handed: Option<i64>,
+    /// The last offset handed out since reading started.
+    awaited: Option<i64>,
     /// The last offset accounted for, handed out or gathered.
     seen: Option<i64>,
     gathered: Gathered,
@@ -73,6 +75,7 @@ impl Partition {
             name,
             epoch: placement.epoch,
             handed: placement.from,
+            awaited: None,
             seen: placement.seen().max(placement.from),
             gathered: Gathered::default(),
             has_come: false,
@@ -127,6 +130,11 @@ impl Partition {
 
     pub(super) fn note_end(&mut self, end: i64) {
         self.end = self.end.max(end);
+    }
+
+    /// Is everything in our log that was handed out?
+    pub(super) fn is_settled(&self) -> bool {
+        self.awaited.is_none_or(|awaited| self.durable.is_some_and(|durable| durable >= awaited))
     }
 
     pub(super) fn note_durable(&mut self, offset: i64) {
@@ -186,6 +194,7 @@ impl Partition {
             })
             .collect();
         let from = self.handed.replace(to);
+        self.awaited = Some(to);
         Some(RawBatch {
             partition: Arc::clone(&self.name),
             epoch: self.epoch,

@@ -159,6 +159,22 @@ impl Partitions {
         None
     }
 
+    /// The oldest batch of a partition of which nothing is on its way to our log: with nothing to read either,
+    /// waiting would fill no batch. While one is on its way the next one gathers, so batches grow with load.
+    pub(super) fn next_settled(&mut self) -> Option<RawBatch> {
+        let key = self.open.iter().find(|(since, key)| {
+            self.get(key).is_some_and(|partition| partition.since() == Some(*since) && partition.is_settled())
+        });
+        let key = key?.1.clone();
+        self.emit(&key);
+        self.out.pop_front()
+    }
+
+    /// Is anything gathered that has not gone out?
+    pub(super) fn are_gathering(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// When the oldest gathered batch will have waited long enough.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.open.front().map(|(since, _)| *since + self.limits.linger)
@@ -265,6 +281,26 @@ mod tests {
         // Going back is ignored.
         partitions.take("t", 0, at(12, b"v"), later);
         assert!(partitions.next(later + Duration::from_secs(1)).is_none());
+    }
+
+    #[test]
+    fn a_batch_goes_out_early_when_nothing_of_its_partition_is_on_its_way() {
+        let (mut partitions, key) = reading(Some(9), 0, None);
+        let now = Instant::now();
+        assert!(partitions.next_settled().is_none());
+        partitions.take("t", 0, at(10, b"v"), now);
+        assert!(partitions.next(now).is_none());
+        assert_eq!(bounds(&partitions.next_settled().unwrap()), (Some(9), 10, 1));
+        // The first is on its way: the next ones gather.
+        partitions.take("t", 0, at(11, b"v"), now);
+        partitions.take("t", 0, at(12, b"v"), now);
+        assert!(partitions.next_settled().is_none());
+        partitions.note_durable(&key, 10);
+        assert_eq!(bounds(&partitions.next_settled().unwrap()), (Some(10), 12, 2));
+        // What is left over in the order of ages does no harm.
+        assert!(partitions.next_settled().is_none());
+        assert!(partitions.next(now + Duration::from_secs(1)).is_none());
+        assert_eq!(partitions.gathered_bytes, 0);
     }
 
     #[test]

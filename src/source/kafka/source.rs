@@ -35,6 +35,9 @@ const HOLD_WAIT: Duration = Duration::from_millis(5);
 /// Notes and timers are looked at this often while messages keep coming.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(50);
 
+/// While records wait for a batch ahead of them, the caller gets a turn this often to tell that it is durable.
+const NEWS_INTERVAL: Duration = Duration::from_millis(1);
+
 /// Events looked through for the cause of a failure; the next call looks at the rest.
 const EXPLAINING_EVENTS: usize = 32;
 
@@ -346,11 +349,23 @@ impl Source for KafkaSource {
             }
             let until =
                 self.partitions.next_due().map_or(deadline, |due| due.min(deadline)).min(self.upkeep_due);
-            let came = self.poll(whole_millis(until.saturating_duration_since(now)))?;
-            // Revoked partitions must be dropped before anything of theirs is handed out.
+            let mut wait = whole_millis(until.saturating_duration_since(now));
+            if self.partitions.are_gathering() {
+                if self.poll(Duration::ZERO)? {
+                    continue;
+                }
+                // Revoked partitions must be dropped before anything of theirs is handed out.
+                self.upkeep(Instant::now())?;
+                if let Some(batch) = self.partitions.next_settled() {
+                    return Ok(Polled::Batch(batch));
+                }
+                wait = wait.min(NEWS_INTERVAL);
+            }
+            let came = self.poll(wait)?;
             if !came {
                 self.upkeep_due = self.upkeep_due.min(Instant::now());
-                if Instant::now() >= deadline && self.partitions.next_due().is_none_or(|due| due > deadline) {
+                // What is gathered waits for news, which only the caller can bring.
+                if self.partitions.are_gathering() || Instant::now() >= deadline {
                     self.upkeep(Instant::now())?;
                     return Ok(self.partitions.next(Instant::now()).map_or(Polled::Idle, Polled::Batch));
                 }

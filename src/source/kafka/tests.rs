@@ -176,7 +176,7 @@ fn start_decides_only_where_our_log_holds_nothing() {
     assert_eq!(offsets(&batches, "t/1"), (0..100).collect::<Vec<_>>());
 
     let mut at = options(&cluster, "t");
-    at.start = Start::Positions(BTreeMap::from([(0, 98)]));
+    at.start = Start::Positions(BTreeMap::from([("0".to_string(), 98)]));
     let mut source = KafkaSource::open(at, Log::holding(&[])).unwrap();
     let batches = read_until(&mut source, |batches| records(batches) >= 105);
     assert_eq!(offsets(&batches, "t/0"), (98..103).collect::<Vec<_>>());

@@ -19,6 +19,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
 
+use super::data::Random;
 use super::http::Client;
 use super::{is_required, is_unwanted, repository, skip};
 
@@ -80,11 +81,16 @@ impl Service {
 }
 
 /// Two free ports, one behind the other; taken again by the service a moment later.
+///
+/// Below the ephemeral range (32768 and up on Linux): while a broker is down its clients keep connecting, and
+/// a connection whose own port happens to be the broker's is then answered by itself, which keeps the port.
 fn free_ports() -> (u16, u16) {
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let mut random = Random(u64::from(clock.subsec_nanos()) ^ u64::from(std::process::id()));
     loop {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = first.local_addr().unwrap().port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+        let port = 20_000 + 2 * u16::try_from(random.below(6_000)).unwrap();
+        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free(port) && is_free(port + 1) {
             return (port, port + 1);
         }
     }
@@ -318,8 +324,11 @@ impl Producer {
 
     /// Waits until every record is acknowledged.
     pub fn flush(&self) {
-        self.0.flush(BROKER_WAIT * 3).unwrap();
-        assert_eq!(self.0.in_flight_count(), 0);
+        // The client's own flush looks every 100 ms only.
+        super::wait_until("the brokers to take what was sent", BROKER_WAIT * 3, || {
+            self.0.poll(Duration::from_millis(1));
+            (self.0.in_flight_count() == 0).then_some(())
+        });
     }
 }
 

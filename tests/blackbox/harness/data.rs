@@ -98,6 +98,17 @@ impl Model {
 
     /// Compares ids, vectors and payloads with points as they are scrolled, and names the differences.
     pub fn assert_equals(&self, points: &[Value]) {
+        let differences = self.differences(points);
+        let shown = differences.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
+        assert!(
+            differences.is_empty(),
+            "{} differences among {} points:\n{shown}",
+            differences.len(),
+            self.0.len()
+        );
+    }
+
+    fn differences(&self, points: &[Value]) -> Vec<String> {
         let mut differences = Vec::new();
         let mut seen = BTreeMap::new();
         for point in points {
@@ -113,13 +124,7 @@ impl Model {
         differences.extend(
             self.0.keys().filter(|id| !seen.contains_key(id.as_str())).map(|id| format!("{id} is lost")),
         );
-        let shown = differences.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
-        assert!(
-            differences.is_empty(),
-            "{} differences among {} points:\n{shown}",
-            differences.len(),
-            self.0.len()
-        );
+        differences
     }
 }
 
@@ -145,4 +150,34 @@ fn the_stream_is_the_same_for_the_same_seed_and_a_tenth_of_it_deletes() {
     assert_ne!(of(7), of(8));
     let deletes = of(7).iter().filter(|change| matches!(change, Change::Delete(_))).count();
     assert!((150..250).contains(&deletes), "{deletes}");
+}
+
+#[test]
+fn a_model_sees_what_is_lost_doubled_left_over_or_changed() {
+    let mut model = Model::default();
+    for change in Stream::new(3, 20, 4).take(40) {
+        model.apply(&change);
+    }
+    let point = |(id, product): (&String, &Product)| {
+        let payload = json!({ "lang": product.lang, "price": product.price, "n": product.n });
+        json!({ "id": id, "vector": product.embedding, "payload": payload })
+    };
+    let right: Vec<Value> = model.products().map(point).collect();
+    model.assert_equals(&right);
+    let wrong = |bend: fn(&mut Vec<Value>)| {
+        let mut points = right.clone();
+        bend(&mut points);
+        model.differences(&points)
+    };
+    for (bend, text) in [
+        ((|points| drop(points.pop())) as fn(&mut Vec<Value>), "is lost"),
+        (|points| points.push(points[0].clone()), "is there twice"),
+        (|points| points[1]["id"] = json!("stranger"), "should be gone"),
+        (|points| points[2]["payload"]["n"] = json!(-1), "payload"),
+        (|points| points[3]["vector"][0] = json!(7.0), "vector"),
+        (|points| points[3]["vector"] = json!([1.0]), "vector"),
+    ] {
+        let found = wrong(bend);
+        assert!(found.iter().any(|difference| difference.contains(text)), "{text}: {found:?}");
+    }
 }

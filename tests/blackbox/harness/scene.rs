@@ -75,16 +75,9 @@ impl Scene {
         framed(self.schema_id, &product.encode())
     }
 
-    /// Publishes changes and keeps the model up to date.
-    pub fn publish(&self, producer: &Producer, model: &mut Model, changes: impl IntoIterator<Item = Change>) {
-        for change in changes {
-            let value = match &change {
-                Change::Upsert(product) => Some(self.frame(product)),
-                Change::Delete(_) => None,
-            };
-            producer.send(&self.topic, None, Some(change.key().as_bytes()), value.as_deref());
-            model.apply(&change);
-        }
+    /// Publishes to the topic, also while the server is being killed.
+    pub fn publisher(&self) -> Publisher {
+        Publisher { producer: self.kafka.producer(), topic: self.topic.clone(), schema_id: self.schema_id }
     }
 
     /// How far the collection is, by partition number.
@@ -152,6 +145,32 @@ impl Scene {
             reason: entry["reason"].as_str().expect("an entry has a reason").to_owned(),
         };
         list.iter().map(entry).collect()
+    }
+}
+
+/// Publishes changes of products.
+pub struct Publisher {
+    producer: Producer,
+    topic: String,
+    schema_id: u32,
+}
+
+impl Publisher {
+    /// Publishes changes and keeps the model up to date. Returns once the brokers have them.
+    pub fn publish(&self, model: &mut Model, changes: impl IntoIterator<Item = Change>) {
+        for (sent, change) in changes.into_iter().enumerate() {
+            let value = match &change {
+                Change::Upsert(product) => Some(framed(self.schema_id, &product.encode())),
+                Change::Delete(_) => None,
+            };
+            self.producer.send(&self.topic, None, Some(change.key().as_bytes()), value.as_deref());
+            model.apply(&change);
+            // Now and then, so that records come as a stream and not as one lump.
+            if sent % 50 == 49 {
+                self.producer.flush();
+            }
+        }
+        self.producer.flush();
     }
 }
 

@@ -199,7 +199,8 @@ impl KafkaSource {
                     None => continue,
                 },
                 Start::Positions(positions) => {
-                    positions.get(&key.1).map_or(low, |&offset| i64::try_from(offset).unwrap_or(i64::MAX))
+                    let given = positions.get(&*name_of(&key)).or_else(|| positions.get(&key.1.to_string()));
+                    given.map_or(low, |&offset| i64::try_from(offset).unwrap_or(i64::MAX))
                 }
             };
             wanted.insert(key, offset);

@@ -1,0 +1,289 @@
+//! Searches on real embeddings: recall and latency, with nothing else going on and while rows come in.
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use proximadb_proto::v1;
+use serde_json::{Value, json};
+
+use super::push::{NAME, point, points_client, upsert};
+use crate::Trouble;
+use crate::data::{self, Question, Row};
+use crate::http::{Connection, expect_ok};
+use crate::latency::Latencies;
+use crate::report::{Conditions, Figure, rounded, thousands};
+use crate::server::{Server, ServerArgs};
+
+/// Answers per question.
+const K: usize = 10;
+/// Rows per request while loading.
+const LOAD_BATCH: usize = 256;
+/// Rows per request while ingesting beside searches.
+const INGEST_BATCH: usize = 64;
+
+#[derive(Debug, clap::Args)]
+pub struct SearchArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Directory with passages.parquet and passages-queries.parquet.
+    #[arg(long, default_value = "data")]
+    data: PathBuf,
+    /// Rows of it to load.
+    #[arg(long, default_value_t = usize::MAX)]
+    rows: usize,
+    /// Connections that search.
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    /// Searches per second, all connections together. Default: each sends its next when the last is answered.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Seconds per measurement.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Rows per second that come in during the second measurement.
+    #[arg(long, default_value_t = 1000.0)]
+    ingest_rate: f64,
+    /// Candidates kept while walking graphs. Default: the server's.
+    #[arg(long)]
+    ef: Option<usize>,
+    /// Rows below which a segment gets no graph.
+    #[arg(long, default_value_t = 1000)]
+    full_scan_threshold: u32,
+}
+
+/// The same questions, ready to be sent.
+struct Asked {
+    questions: Vec<Question>,
+    bodies: Vec<Vec<u8>>,
+    exact: Vec<Vec<u8>>,
+}
+
+/// What one measurement came to.
+struct Searched {
+    latencies: Latencies,
+    per_second: f64,
+    recall_truth: f64,
+}
+
+pub async fn run(args: SearchArgs) -> Result<(), Trouble> {
+    let rows = data::rows(&args.data, args.rows)?;
+    let questions = data::questions(&args.data)?;
+    let dim = rows.first().ok_or("there are no rows")?.vector.len();
+    let mut server = Server::start(&args.server, None).await?;
+    server.create(NAME, dim, "Cosine", Some(args.full_scan_threshold)).await?;
+    let indexing = load(&server, &rows).await?;
+    let body = |question: &Question, exact: bool| {
+        let mut params = json!({"exact": exact});
+        if let Some(ef) = args.ef {
+            params["hnsw_ef"] = json!(ef);
+        }
+        json!({"query": question.vector, "limit": K, "params": params}).to_string().into_bytes()
+    };
+    let asked = Arc::new(Asked {
+        bodies: questions.iter().map(|question| body(question, false)).collect(),
+        exact: questions.iter().map(|question| body(question, true)).collect(),
+        questions,
+    });
+    // Truth is that of all rows: of a part only the server's own exact search tells.
+    let is_whole = args.rows >= rows.len() && args.rows == usize::MAX;
+    let (recall_exact, exact_truth) = recall(&server, &asked).await?;
+    let conditions = Conditions::now();
+    let idle = measure(&server, &args, &asked).await?;
+    let collection = server.describe(NAME).await?;
+    print(
+        "idle",
+        &args,
+        rows.len(),
+        idle,
+        (recall_exact, exact_truth),
+        is_whole,
+        &conditions,
+        json!({
+            "collection": collection, "loading_and_indexing_s": rounded(indexing.as_secs_f64()),
+        }),
+    )?;
+    let conditions = Conditions::now();
+    let stop = Arc::new(AtomicBool::new(false));
+    let ingesting = tokio::spawn(ingest(
+        points_client(&server).await?,
+        rows.clone(),
+        args.ingest_rate,
+        Arc::clone(&stop),
+    ));
+    let busy = measure(&server, &args, &asked).await;
+    stop.store(true, Ordering::Relaxed);
+    let (ingested, mut writes) = ingesting.await??;
+    let what = format!("while {} rows/s come in", thousands(ingested));
+    let collection = server.describe(NAME).await?;
+    print(
+        &what,
+        &args,
+        rows.len(),
+        busy?,
+        recall(&server, &asked).await?,
+        is_whole,
+        &conditions,
+        json!({
+            "collection": collection, "ingested_per_s": rounded(ingested), "writes": writes.json(),
+        }),
+    )?;
+    server.stop().await?;
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)] // all of it is printed
+fn print(
+    when: &str,
+    args: &SearchArgs,
+    rows: usize,
+    mut searched: Searched,
+    (recall_exact, exact_truth): (f64, f64),
+    is_whole: bool,
+    conditions: &Conditions,
+    mut details: Value,
+) -> Result<(), Trouble> {
+    let how = args.rate.map_or_else(
+        || format!("{} connection(s) in turn", args.connections),
+        |rate| format!("{rate:.0} searches/s"),
+    );
+    let truth = if is_whole {
+        format!("{:.4} against the truth, exact search {exact_truth:.4}", searched.recall_truth)
+    } else {
+        String::from("the data set's truth is of more rows")
+    };
+    details["rows"] = json!(rows);
+    details["latency"] = searched.latencies.json();
+    details["searches_per_s"] = json!(rounded(searched.per_second));
+    details["recall_at_10"] = json!({
+        "against_exact": recall_exact, "against_truth": searched.recall_truth, "exact_against_truth": exact_truth,
+    });
+    Figure {
+        what: format!("search, {} rows, {how}, {when}", thousands(rows as f64)),
+        result: format!(
+            "p50 {:.2} / p95 {:.2} / p99 {:.2} ms, {} searches/s; recall@10 {recall_exact:.4} against exact, {truth}",
+            searched.latencies.millis(0.5),
+            searched.latencies.millis(0.95),
+            searched.latencies.millis(0.99),
+            thousands(searched.per_second)
+        ),
+        share: String::new(),
+        details,
+    }
+    .print(conditions)
+}
+
+/// Writes all rows and waits until they are in a graph.
+async fn load(server: &Server, rows: &[Row]) -> Result<Duration, Trouble> {
+    let started = Instant::now();
+    let mut client = points_client(server).await?;
+    let mut batches = rows.chunks(LOAD_BATCH).peekable();
+    while let Some(batch) = batches.next() {
+        let points = batch.iter().map(|row| point(&row.id, &row.vector, "{}".into())).collect();
+        let wait = if batches.peek().is_some() { v1::Wait::Durable } else { v1::Wait::Indexed };
+        client.upsert(upsert(points, wait)).await?;
+    }
+    Ok(started.elapsed())
+}
+
+/// New rows at a fixed rate, the mirror images of those that are there: as alike among themselves, and far
+/// from every question, so that the truth stays what it is. Says the rate reached and how long writes took.
+async fn ingest(
+    mut client: v1::points_client::PointsClient<tonic::transport::Channel>,
+    rows: Vec<Row>,
+    rate: f64,
+    stop: Arc<AtomicBool>,
+) -> Result<(f64, Latencies), Trouble> {
+    let (started, mut written, mut latencies) = (Instant::now(), 0, Latencies::default());
+    while !stop.load(Ordering::Relaxed) {
+        let due = started + Duration::from_secs_f64(written as f64 / rate);
+        tokio::time::sleep_until(due.into()).await;
+        let points = (written..written + INGEST_BATCH).map(|n| {
+            let row = &rows[n % rows.len()];
+            let mirrored: Vec<f32> = row.vector.iter().map(|component| -component).collect();
+            point(&format!("new-{n:09}"), &mirrored, "{}".into())
+        });
+        client.upsert(upsert(points.collect(), v1::Wait::Durable)).await?;
+        latencies.add(due.elapsed());
+        written += INGEST_BATCH;
+    }
+    Ok((written as f64 / started.elapsed().as_secs_f64(), latencies))
+}
+
+/// Every question once, by graph and exactly: (graph against exact, exact against the truth).
+async fn recall(server: &Server, asked: &Asked) -> Result<(f64, f64), Trouble> {
+    let mut connection = server.connect().await?;
+    let (mut by_graph, mut by_scan) = (0, 0);
+    for (question, (body, exact)) in asked.questions.iter().zip(asked.bodies.iter().zip(&asked.exact)) {
+        let found = ask(&mut connection, body).await?;
+        let exactly = ask(&mut connection, exact).await?;
+        by_graph += shared(&found, &exactly);
+        by_scan += shared(&exactly, &question.truth);
+    }
+    let total = (asked.questions.len() * K) as f64;
+    Ok((by_graph as f64 / total, by_scan as f64 / total))
+}
+
+fn shared(found: &[String], truth: &[String]) -> usize {
+    let truth: HashSet<&String> = truth.iter().take(K).collect();
+    found.iter().filter(|id| truth.contains(id)).count()
+}
+
+async fn ask(connection: &mut Connection, body: &[u8]) -> Result<Vec<String>, Trouble> {
+    let path = "/collections/load/points/query";
+    let (status, answer) = connection.call("POST", path, body).await?;
+    expect_ok("POST", path, status, &answer)?;
+    let answer: Value = serde_json::from_slice(&answer)?;
+    let points = answer["result"]["points"].as_array().ok_or("no points in the answer")?;
+    Ok(points
+        .iter()
+        .map(|point| point["id"].as_str().map_or_else(|| point["id"].to_string(), str::to_owned))
+        .collect())
+}
+
+/// Searches for a while; under a rate, counted from when each was due.
+async fn measure(server: &Server, args: &SearchArgs, asked: &Arc<Asked>) -> Result<Searched, Trouble> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let started = Instant::now();
+    let end = started + Duration::from_secs(args.seconds);
+    let mut workers = tokio::task::JoinSet::new();
+    let rate = args.rate;
+    for _ in 0..args.connections {
+        let mut connection = server.connect().await?;
+        let (asked, next) = (Arc::clone(asked), Arc::clone(&next));
+        workers.spawn(async move {
+            let (mut latencies, mut hits) = (Latencies::default(), 0);
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                let due = match rate {
+                    Some(rate) => {
+                        let due = started + Duration::from_secs_f64(n as f64 / rate);
+                        tokio::time::sleep_until(due.into()).await;
+                        due
+                    }
+                    None => Instant::now(),
+                };
+                if due >= end {
+                    return Ok::<_, Trouble>((latencies, hits));
+                }
+                let at = n % asked.questions.len();
+                let found = ask(&mut connection, &asked.bodies[at]).await?;
+                latencies.add(due.elapsed());
+                hits += shared(&found, &asked.questions[at].truth);
+            }
+        });
+    }
+    let (mut latencies, mut hits) = (Latencies::default(), 0);
+    for worker in workers.join_all().await {
+        let (these, found) = worker?;
+        latencies.merge(these);
+        hits += found;
+    }
+    let count = latencies.len();
+    Ok(Searched {
+        per_second: count as f64 / started.elapsed().as_secs_f64(),
+        recall_truth: hits as f64 / (count * K).max(1) as f64,
+        latencies,
+    })
+}
