@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, bounded, unbounded};
+use crossbeam_channel::{Receiver, bounded};
 use parking_lot::{Mutex, RwLock};
 
 use super::apply::Apply;
@@ -29,6 +29,8 @@ use crate::wal::{
 /// Groups between the log thread and the apply thread. One is applied while the next is synced; more would
 /// only hold memory.
 const APPLY_GROUPS: usize = 4;
+/// Requests to the apply thread: one of each other thread's at a time, and freezes that repeat themselves.
+const CONTROLS_MAX: usize = 64;
 /// Dead rows recorded in the manifest died at some entry before it; which one, no reader can ask any more.
 const LONG_DEAD: Lsn = Lsn(1);
 
@@ -59,7 +61,7 @@ impl Shard {
             "shard is open"
         );
 
-        let (control, controls) = unbounded();
+        let (control, controls) = bounded(CONTROLS_MAX);
         let (upkeep, upkeep_wakes) = bounded(1);
         let core = Arc::new(Core {
             dir: dir.to_path_buf(),

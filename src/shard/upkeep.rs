@@ -112,10 +112,10 @@ fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(), StoreError> {
 fn purge_log(core: &Core) {
     let flushed = core.marks.flushed();
     let purged = core.log.get().map(|log| log.purge(flushed));
-    if let Some(Err(error)) = purged {
-        if !core.is_closing() {
-            tracing::warn!(collection = core.config.name, %error, "the log could not be cut behind what is flushed");
-        }
+    if let Some(Err(error)) = purged
+        && !core.is_closing()
+    {
+        tracing::warn!(collection = core.config.name, %error, "the log could not be cut behind what is flushed");
     }
 }
 

@@ -60,7 +60,7 @@ fn a_shard_that_cannot_flush_can_be_closed() {
         }
     }
     assert!(shard.marks().applied().0 < written, "apply should wait for the flush");
-    let (done, is_done) = std::sync::mpsc::channel();
+    let (done, is_done) = std::sync::mpsc::sync_channel(1);
     let closing = Arc::clone(&shard);
     std::thread::spawn(move || {
         closing.close();
