@@ -15,7 +15,7 @@ use super::core::{Core, Shard, Tuning};
 use super::error::{ProposeError, ShardError};
 use super::marks::Marks;
 use super::propose::Pending;
-use super::upkeep::{flush_thread, upkeep_thread};
+use super::upkeep::{flush_thread, purge_thread, upkeep_thread};
 use crate::flush::{graph_path, open_graph};
 use crate::index::BuildControl;
 use crate::memtable::HashMemtable;
@@ -109,10 +109,11 @@ fn start(
     let _ = core.log.set(log.handle());
     let apply = ApplyLoop { core: Arc::clone(&core), entries, control, flush: Some(flush), term };
     let apply_thread = spawn(&core, format!("apply-{name}"), move || apply.run())?;
-    let flusher = Arc::clone(&core);
-    let upkeeper = Arc::clone(&core);
+    let (purge, purge_due) = bounded(1);
+    let (flusher, purger, upkeeper) = (Arc::clone(&core), Arc::clone(&core), Arc::clone(&core));
     let threads = vec![
-        spawn(&core, format!("flush-{name}"), move || flush_thread(&flusher, &frozen))?,
+        spawn(&core, format!("flush-{name}"), move || flush_thread(&flusher, &frozen, &purge))?,
+        spawn(&core, format!("purge-{name}"), move || purge_thread(&purger, &purge_due))?,
         spawn(&core, format!("upkeep-{name}"), move || upkeep_thread(&upkeeper, &upkeep_wakes))?,
     ];
     Ok(Shard {
