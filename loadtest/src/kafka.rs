@@ -17,7 +17,7 @@ use crate::{Trouble, avro, process};
 /// How long a broker may be silent.
 const BROKER_WAIT: Duration = Duration::from_secs(60);
 /// Different vectors in a topic: records repeat them, ids never.
-const POOL: usize = 4096;
+pub const POOL: usize = 4096;
 /// The pipeline's name, and its collection's.
 pub const NAME: &str = "load";
 

@@ -7,6 +7,7 @@
 
 mod avro;
 mod data;
+mod disk;
 mod http;
 mod kafka;
 mod latency;

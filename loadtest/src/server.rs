@@ -117,6 +117,11 @@ impl Server {
         self.folder.path().join("data")
     }
 
+    /// A directory on the same disk, gone with the server.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// `host:port`.
     pub fn address(&self) -> &str {
         &self.address

@@ -3,13 +3,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::Trouble;
 use crate::kafka::{Bare, KafkaArgs, NAME, Topic};
 use crate::report::{Conditions, Figure, rounded, thousands};
 use crate::server::{Server, ServerArgs};
+use crate::{Trouble, disk};
 
 /// How often the server is asked how far it is.
 const ASK: Duration = Duration::from_millis(10);
+/// Bytes of the control that is written raw.
+const RAW_BYTES: u64 = 256 << 20;
 /// Nothing applied for so long is a failure.
 const STALL: Duration = Duration::from_secs(60);
 
@@ -33,6 +35,8 @@ pub struct Drained {
     pub per_second: f64,
     pub seconds: f64,
     pub cores: f64,
+    /// MB/s that the disk takes when nobody else writes.
+    pub raw: f64,
     pub pipeline: Value,
     pub collection: Value,
 }
@@ -55,15 +59,17 @@ pub async fn run(args: DrainArgs) -> Result<(), Trouble> {
             drained.cores
         ),
         share: format!(
-            "{:.0} % of a bare consumer ({} records/s, {:.2} cores)",
+            "{:.0} % of a bare consumer ({} records/s, {:.2} cores); {:.0} % of raw synced writes ({:.0} MB/s)",
             100.0 * share,
             thousands(limit),
-            (before.cores + after.cores) / 2.0
+            (before.cores + after.cores) / 2.0,
+            100.0 * mb_per_second / drained.raw,
+            drained.raw
         ),
         details: json!({
             "dim": args.dim, "records": args.records, "bytes": bytes,
             "records_per_s": rounded(drained.per_second), "mb_per_s": rounded(mb_per_second),
-            "seconds": rounded(drained.seconds), "cores": rounded(drained.cores), "share": rounded(share),
+            "seconds": rounded(drained.seconds), "cores": rounded(drained.cores), "share": rounded(share), "raw_mb_per_s": rounded(drained.raw),
             "bare": [of(before), of(after)], "pipeline": drained.pipeline, "collection": drained.collection,
         }),
     }
@@ -123,5 +129,6 @@ pub async fn drain(server: &ServerArgs, topic: &Topic, records: usize) -> Result
     }
     let collection = server.describe(NAME).await?;
     server.stop().await?;
-    Ok(Drained { per_second: records as f64 / seconds, seconds, cores, pipeline, collection })
+    let raw = disk::raw_writes(server.folder(), RAW_BYTES)?;
+    Ok(Drained { raw, per_second: records as f64 / seconds, seconds, cores, pipeline, collection })
 }

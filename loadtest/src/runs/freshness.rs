@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::drain::{drain, filled};
 use crate::data::Synthetic;
 use crate::http::Connection;
-use crate::kafka::{KafkaArgs, NAME, Topic, pool};
+use crate::kafka::{KafkaArgs, NAME, POOL, Topic, pool};
 use crate::latency::Latencies;
 use crate::report::{Conditions, Figure, rounded, thousands};
 use crate::server::{Server, ServerArgs};
@@ -137,7 +137,9 @@ pub async fn run(args: FreshnessArgs) -> Result<(), Trouble> {
         every: (rate / args.samples_per_second).max(1.0) as usize,
         records: (rate * (args.seconds + args.warm_up) as f64) as usize,
     };
+    // Past those that fill the topic, so that a canary has no double.
     let mut vectors = Synthetic::new(args.dim);
+    (0..POOL).for_each(|_| drop(vectors.next_vector()));
     let canaries: Arc<Vec<Vec<f32>>> =
         Arc::new((0..schedule.records.div_ceil(schedule.every)).map(|_| vectors.next_vector()).collect());
     let (sender, receiver) = mpsc::channel(canaries.len().max(1));

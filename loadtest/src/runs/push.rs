@@ -8,15 +8,17 @@ use proximadb_proto::v1::points_client::PointsClient;
 use serde_json::json;
 use tonic::transport::Channel;
 
-use crate::Trouble;
 use crate::data::Synthetic;
 use crate::http::{Connection, expect_ok};
 use crate::latency::Latencies;
 use crate::report::{Conditions, Figure, rounded, thousands};
 use crate::server::{Server, ServerArgs, bytes_below};
+use crate::{Trouble, disk};
 
 /// The collection's name.
 pub const NAME: &str = "load";
+/// Bytes of the control that is written raw, at most.
+const RAW_BYTES_MAX: usize = 512 << 20;
 /// Messages of this size are let through both ways.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
@@ -172,6 +174,7 @@ async fn report(
     }
     let per_second = args.rows as f64 / pushed.seconds;
     let mb_per_second = per_second * args.dim as f64 * 4.0 / 1e6;
+    let raw = disk::raw_writes(server.folder(), (args.rows * args.dim * 4).min(RAW_BYTES_MAX) as u64)?;
     let PushArgs { dim, batch, connections, .. } = args;
     Figure {
         what: format!("{door} batch upsert, durable, {dim} d, {batch} per request, {connections} connections"),
@@ -181,9 +184,9 @@ async fn report(
             pushed.latencies.millis(0.5),
             pushed.latencies.millis(0.99)
         ),
-        share: String::new(),
+        share: format!("{:.0} % of raw synced writes ({raw:.0} MB/s)", 100.0 * mb_per_second / raw),
         details: json!({
-            "door": door, "dim": dim, "rows": args.rows, "batch": batch, "connections": connections,
+            "raw_mb_per_s": rounded(raw), "door": door, "dim": dim, "rows": args.rows, "batch": batch, "connections": connections,
             "rows_per_s": rounded(per_second), "mb_per_s": rounded(mb_per_second), "cores": rounded(cores),
             "latency": pushed.latencies.json(), "disk_bytes": bytes_below(&server.data()),
         }),
