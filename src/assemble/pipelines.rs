@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::catalog::{CatalogError, CatalogStore, DesiredState, PipelineRecord};
-use crate::config::pipeline::{PipelineSpec, SecretError, SourceSpec};
+use crate::config::pipeline::{PipelineSpec, SourceSpec};
 use crate::decode::{
     self, NoSchemas, RegistryClient, RegistryError, SchemaCache, SchemaSource, SchemaText, Target,
 };
@@ -297,13 +297,6 @@ impl SchemaCache for CatalogSchemas {
     }
 }
 
-fn secret_missing(spec: &PipelineSpec, error: &SecretError) -> SourceError {
-    SourceError::Fatal {
-        problem: format!("pipeline {:?}: {error}", spec.pipeline),
-        remedy: "set the secret and resume the pipeline".to_string(),
-    }
-}
-
 #[cfg(not(feature = "kafka"))]
 fn dead_letters(spec: &PipelineSpec) -> Result<Option<Box<dyn crate::ingest::DeadLetters>>, PartsError> {
     match &spec.errors.dead_letter {
@@ -324,8 +317,8 @@ mod kafka {
     use std::collections::VecDeque;
     use std::time::Duration;
 
-    use super::{PartsError, PipelineSpec, SourceError, SourceSpec, in_full, secret_missing};
-    use crate::config::pipeline::{KafkaAssignment, KafkaStart};
+    use super::{PartsError, PipelineSpec, SourceError, SourceSpec, in_full};
+    use crate::config::pipeline::{KafkaAssignment, KafkaStart, SecretError};
     use crate::ingest::DeadLetters;
     use crate::source::kafka::{Assignment, DeadLetter, DeadLetterTopic, KafkaOptions, KafkaSource, Start};
     use crate::source::{PartitionLag, Polled, Source};
@@ -377,6 +370,13 @@ mod kafka {
         let topic =
             DeadLetterTopic::open(&kafka.brokers, &letters.topic, &client).map_err(|error| fatal(&error))?;
         Ok(Some(Box::new(Letters { topic, pipeline: spec.pipeline.clone() })))
+    }
+
+    fn secret_missing(spec: &PipelineSpec, error: &SecretError) -> SourceError {
+        SourceError::Fatal {
+            problem: format!("pipeline {:?}: {error}", spec.pipeline),
+            remedy: "set the secret and resume the pipeline".to_string(),
+        }
     }
 
     /// The first records of the topics, read once.

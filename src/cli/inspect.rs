@@ -5,6 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Ended;
+use crate::shard::ShardError;
 use crate::store::{Deletes, Manifest, Segment, SegmentEntry};
 use crate::types::Lsn;
 use crate::wal::{BincodeCodec, FrameKind, LogOptions, LogStore, WalCodec};
@@ -153,6 +154,10 @@ fn inspect_log(dir: &Path, report: &mut ShardReport) {
         Err(error) => return report.problems.push(in_full(&error)),
     };
     report.last_lsn = log.last().map_or(Lsn(0), |mark| mark.lsn);
+    if report.manifest_version.is_some() && log.first() > report.flushed_lsn.next() {
+        let (dir, flushed, first) = (dir.into(), report.flushed_lsn, log.first());
+        report.problems.push(ShardError::LogBeginsLate { dir, flushed, first }.to_string());
+    }
     let replayed = log.replay(log.first(), |frame| match frame.kind {
         FrameKind::Entry => BincodeCodec.decode(&frame.body).map(|_| ()),
         FrameKind::Blank | FrameKind::Membership => Ok(()),

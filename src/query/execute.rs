@@ -112,7 +112,7 @@ impl Search<'_> {
                 && matching.as_ref().is_none_or(|matching| matching.contains(row))
         };
         let vectors = VectorBlock { dim: self.vector.len(), rows: block.vectors(), distance: self.distance };
-        let found = exact_scan(vectors, self.vector, k, &admit);
+        let found = exact_scan(vectors, self.vector, k, admit);
         into.extend(found.rows.into_iter().map(|(distance, row)| Candidate {
             distance,
             row: RowRef::Memory { block: Arc::clone(block), row: row as usize },

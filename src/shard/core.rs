@@ -214,7 +214,7 @@ impl Shard {
                 return;
             }
             if !flushed {
-                let _ = self.core.control.send(Control::Freeze);
+                let _ = self.core.control.try_send(Control::Freeze);
             }
             // The ring may have come between the look and the wait.
             let _ = tokio::time::timeout(Duration::from_millis(100), changed).await;
@@ -226,7 +226,7 @@ impl Shard {
         let lsn = self.core.marks.applied();
         while self.core.marks.flushed() < lsn && !self.core.is_closing() {
             let changed = self.core.changed.notified();
-            let _ = self.core.control.send(Control::Freeze);
+            let _ = self.core.control.try_send(Control::Freeze);
             let _ = tokio::time::timeout(Duration::from_millis(100), changed).await;
         }
     }
@@ -238,10 +238,10 @@ impl Shard {
         }
         self.core.build.cancelled.store(true, Ordering::Release);
         let _ = self.core.upkeep.try_send(());
-        if let Some(log) = self.log.lock().take() {
-            if let Err(error) = log.shutdown() {
-                tracing::warn!(collection = self.core.config.name, %error, "the log did not close cleanly");
-            }
+        if let Some(log) = self.log.lock().take()
+            && let Err(error) = log.shutdown()
+        {
+            tracing::warn!(collection = self.core.config.name, %error, "the log did not close cleanly");
         }
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, bounded, unbounded};
+use crossbeam_channel::{Receiver, bounded};
 use parking_lot::{Mutex, RwLock};
 
 use super::apply::Apply;
@@ -15,7 +15,7 @@ use super::core::{Core, Shard, Tuning};
 use super::error::{ProposeError, ShardError};
 use super::marks::Marks;
 use super::propose::Pending;
-use super::upkeep::{flush_thread, upkeep_thread};
+use super::upkeep::{flush_thread, purge_thread, upkeep_thread};
 use crate::flush::{graph_path, open_graph};
 use crate::index::BuildControl;
 use crate::memtable::HashMemtable;
@@ -29,6 +29,8 @@ use crate::wal::{
 /// Groups between the log thread and the apply thread. One is applied while the next is synced; more would
 /// only hold memory.
 const APPLY_GROUPS: usize = 4;
+/// Requests to the apply thread: one of each other thread's at a time, and freezes that repeat themselves.
+const CONTROLS_MAX: usize = 64;
 /// Dead rows recorded in the manifest died at some entry before it; which one, no reader can ask any more.
 const LONG_DEAD: Lsn = Lsn(1);
 
@@ -59,7 +61,7 @@ impl Shard {
             "shard is open"
         );
 
-        let (control, controls) = unbounded();
+        let (control, controls) = bounded(CONTROLS_MAX);
         let (upkeep, upkeep_wakes) = bounded(1);
         let core = Arc::new(Core {
             dir: dir.to_path_buf(),
@@ -107,10 +109,11 @@ fn start(
     let _ = core.log.set(log.handle());
     let apply = ApplyLoop { core: Arc::clone(&core), entries, control, flush: Some(flush), term };
     let apply_thread = spawn(&core, format!("apply-{name}"), move || apply.run())?;
-    let flusher = Arc::clone(&core);
-    let upkeeper = Arc::clone(&core);
+    let (purge, purge_due) = bounded(1);
+    let (flusher, purger, upkeeper) = (Arc::clone(&core), Arc::clone(&core), Arc::clone(&core));
     let threads = vec![
-        spawn(&core, format!("flush-{name}"), move || flush_thread(&flusher, &frozen))?,
+        spawn(&core, format!("flush-{name}"), move || flush_thread(&flusher, &frozen, &purge))?,
+        spawn(&core, format!("purge-{name}"), move || purge_thread(&purger, &purge_due))?,
         spawn(&core, format!("upkeep-{name}"), move || upkeep_thread(&upkeeper, &upkeep_wakes))?,
     ];
     Ok(Shard {

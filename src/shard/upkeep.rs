@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use parking_lot::MutexGuard;
 use roaring::RoaringBitmap;
 
@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(1);
 
 /// Flushes frozen memtables in order until the apply thread lets go of them.
-pub(super) fn flush_thread(core: &Arc<Core>, frozen: &Receiver<Arc<Frozen>>) {
+pub(super) fn flush_thread(core: &Arc<Core>, frozen: &Receiver<Arc<Frozen>>, purge: &Sender<()>) {
     for one in frozen {
         if core.is_closing() {
             return; // the log still holds it
@@ -35,7 +35,8 @@ pub(super) fn flush_thread(core: &Arc<Core>, frozen: &Receiver<Arc<Frozen>>) {
         core.disk_full.store(false, Ordering::Release);
         metrics::histogram!("proximadb_flush_seconds", "collection" => core.config.name.clone())
             .record(started.elapsed().as_secs_f64());
-        purge_log(core);
+        // One that is under way or waiting reads the mark that has just moved.
+        let _ = purge.try_send(());
         let _ = core.upkeep.try_send(());
     }
 }
@@ -109,11 +110,17 @@ fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn purge_log(core: &Core) {
-    let flushed = core.marks.flushed();
-    let purged = core.log.get().map(|log| log.purge(flushed));
-    if let Some(Err(error)) = purged {
-        if !core.is_closing() {
+/// Cuts the log behind what is flushed, until the flush thread ends.
+///
+/// Not on the flush thread: the log thread answers when it is not waiting for apply, and apply may be waiting
+/// for the flush thread.
+pub(super) fn purge_thread(core: &Core, due: &Receiver<()>) {
+    for () in due {
+        let flushed = core.marks.flushed();
+        let purged = core.log.get().map(|log| log.purge(flushed));
+        if let Some(Err(error)) = purged
+            && !core.is_closing()
+        {
             tracing::warn!(collection = core.config.name, %error, "the log could not be cut behind what is flushed");
         }
     }
@@ -204,16 +211,13 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
             dead: live.dead_as_of(flushed).count() as u64,
         })
         .collect();
-    if let Some(plan) = flush::plan(&stats) {
-        if report(core, "merge", merge(core, &view, &plan)) {
-            return true;
-        }
+    if flush::plan(&stats).is_some_and(|plan| report(core, "merge", merge(core, &view, &plan))) {
+        return true;
     }
     // Whatever could not be merged must not keep graphs from being built, nor garbage from being collected.
-    if let Some(live) = view.segments.iter().find(|live| flush::lacks_graph(live, &core.config.graph)) {
-        if report(core, "graph build", build_graph(core, live)) {
-            return true;
-        }
+    let lacking = view.segments.iter().find(|live| flush::lacks_graph(live, &core.config.graph));
+    if lacking.is_some_and(|live| report(core, "graph build", build_graph(core, live))) {
+        return true;
     }
     collect(core);
     false

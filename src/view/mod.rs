@@ -56,10 +56,10 @@ impl LiveSegment {
 
     /// Stamps a row dead. Only the apply thread does this once the segment is in a view.
     pub fn kill(&self, row: u32, at: Lsn) {
-        if let Some(stamp) = self.dead.get(row as usize) {
-            if stamp.swap(at.0, Ordering::AcqRel) == 0 {
-                self.dead_count.fetch_add(1, Ordering::Relaxed);
-            }
+        if let Some(stamp) = self.dead.get(row as usize)
+            && stamp.swap(at.0, Ordering::AcqRel) == 0
+        {
+            self.dead_count.fetch_add(1, Ordering::Relaxed);
         }
     }
 

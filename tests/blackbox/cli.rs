@@ -58,7 +58,8 @@ fn collections_points_and_searches() {
     let written = cli(&["upsert", "notes", "-", "--batch", "7", "--json"], &lines).json();
     assert_eq!((&written["points"], &written["batches"]), (&json!(30), &json!(5)));
     let bad = cli(&["upsert", "notes"], "{\"id\": 1, \"vector\": [1]}\n");
-    assert_eq!(bad.code, Some(1), "{}", bad.stderr);
+    assert_eq!(bad.code, Some(2), "{}", bad.stderr);
+    assert!(bad.stderr.contains("line 1"), "{}", bad.stderr);
 
     let listed = cli(&["collection", "list", "--json"], "").json();
     assert_eq!(listed[0]["name"], json!("notes"));

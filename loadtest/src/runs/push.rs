@@ -103,7 +103,7 @@ pub async fn grpc(args: PushArgs) -> Result<(), Trouble> {
 /// A point as gRPC carries it.
 pub fn point(id: &str, vector: &[f32], payload: String) -> v1::Point {
     let id = v1::PointId { form: Some(v1::point_id::Form::Text(id.to_owned())) };
-    v1::Point { id: Some(id), vector: vector.to_vec(), payload_json: payload.into_bytes().into() }
+    v1::Point { id: Some(id), vector: vector.to_vec(), payload_json: payload.into_bytes() }
 }
 
 /// A request that writes points of the collection.

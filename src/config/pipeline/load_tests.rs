@@ -20,8 +20,7 @@ map:
   delete_when: tombstone      # null value deletes the key
 transform: []
 sink: {collection: products, create: {distance: cosine}, ack: durable}
-errors: {decode: quarantine, schema_unknown: retry, validate: quarantine, circuit: {max_ratio: 0.05, window: 10000},
-  dead_letter: {topic: products.v1.dlq}}
+errors: {decode: quarantine, schema_unknown: retry, circuit: {max_ratio: 0.05}, dead_letter: {topic: products.v1.dlq}}
 batch: {max_bytes: 512KiB, max_records: 256, linger: 10ms}
 limits: {in_flight_bytes: 64MiB}
 freshness: {objective: 1s}

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ErrorsSpec {
-    /// Records whose bytes cannot be read. Default `quarantine`: kept with the reason, replayed after a fix.
+    /// Records whose bytes cannot be read. Default `quarantine`: kept with the reason and the record.
     pub decode: OnFailure,
     /// Records whose schema id the registry does not know. Default `retry`: a schema may arrive after its
     /// first record.

@@ -8,6 +8,7 @@ use super::fixture::{flush, id, open, runtime, settle, upserts, write};
 use crate::query::{Filter, find, for_each_match};
 use crate::shard::upkeep::collect;
 use crate::shard::{Shard, ShardError};
+use crate::store::Manifest;
 use crate::types::{Entry, Expect, Outcome};
 
 fn one(point: &str) -> Entry {
@@ -59,7 +60,7 @@ fn a_shard_that_cannot_flush_can_be_closed() {
         }
     }
     assert!(shard.marks().applied().0 < written, "apply should wait for the flush");
-    let (done, is_done) = std::sync::mpsc::channel();
+    let (done, is_done) = std::sync::mpsc::sync_channel(1);
     let closing = Arc::clone(&shard);
     std::thread::spawn(move || {
         closing.close();
@@ -123,16 +124,22 @@ fn files_of_merged_segments_stay_while_somebody_reads_them() {
     for_each_match(&before, Some(&filter), |_| found += 1).unwrap();
     assert_eq!(found, 30);
     drop(before);
-    collect(&shard.core);
-    let names = crate::store::Manifest::load(dir.path()).unwrap().unwrap();
-    let kept: Vec<_> = names.files().map(str::to_string).collect();
-    let on_disk: Vec<String> = std::fs::read_dir(dir.path().join("segments"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    assert!(kept.iter().all(|name| on_disk.contains(name)));
-    let stays = |id: &crate::store::SegmentId| on_disk.iter().any(|name| name.starts_with(&id.to_string()));
-    assert!(!old.iter().any(stays), "{old:?} {on_disk:?}");
+    let begun = Instant::now();
+    loop {
+        // Does nothing while the upkeep thread does the same.
+        collect(&shard.core);
+        let on_disk: Vec<String> = std::fs::read_dir(dir.path().join("segments"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let manifest = Manifest::load(dir.path()).unwrap().unwrap();
+        assert!(manifest.files().all(|name| on_disk.iter().any(|file| file == name)));
+        if !on_disk.iter().any(|name| old.iter().any(|id| name.starts_with(&id.to_string()))) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{old:?} {on_disk:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

@@ -389,7 +389,7 @@ fn nearest(
 #[test]
 fn a_shard_holds_what_a_map_holds_whatever_happens_to_it() {
     let mut runner = TestRunner::new(Config {
-        cases: std::env::var("PROXIMADB_SHARD_CASES").map_or(24, |cases| cases.parse().unwrap()),
+        cases: std::env::var("PROXIMADB_SHARD_CASES").map_or(16, |cases| cases.parse().unwrap()),
         max_shrink_iters: 400,
         failure_persistence: None,
         ..Config::default()

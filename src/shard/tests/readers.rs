@@ -20,8 +20,9 @@ const POINTS: usize = 40;
 struct Answered {
     /// The version, or the entry that deleted it.
     lsn: AtomicU64,
-    /// A delete was sent, and no upsert answered since.
-    may_be_gone: AtomicBool,
+    /// An upsert was answered, and no delete sent since.
+    is_there: AtomicBool,
+    deletes_sent: AtomicU64,
 }
 
 struct Scene {
@@ -55,7 +56,8 @@ fn write(scene: &Scene, writer: usize) {
             }
             touched.push(point);
             if point % 2 == 1 && (round + step) % 3 == 0 {
-                scene.answered[point].may_be_gone.store(true, Ordering::SeqCst);
+                scene.answered[point].is_there.store(false, Ordering::SeqCst);
+                scene.answered[point].deletes_sent.fetch_add(1, Ordering::SeqCst);
                 batch.delete(id(name(point)));
             } else {
                 batch.upsert(id(name(point)), &[point as f32, round as f32], "{\"n\":1}".into(), 0);
@@ -73,7 +75,7 @@ fn write(scene: &Scene, writer: usize) {
         for point in touched {
             scene.answered[point].lsn.store(lsn.0, Ordering::SeqCst);
             if !deleted.contains(&point) {
-                scene.answered[point].may_be_gone.store(false, Ordering::SeqCst);
+                scene.answered[point].is_there.store(true, Ordering::SeqCst);
             }
         }
     }
@@ -96,20 +98,23 @@ fn read(scene: &Scene) -> u64 {
     let mut older: Vec<(Snapshot, BTreeMap<String, Lsn>)> = Vec::new();
     while scene.goes_on() {
         reads += 1;
-        let known: Vec<u64> =
-            scene.answered.iter().map(|answered| answered.lsn.load(Ordering::SeqCst)).collect();
+        let load = |answered: &Answered| {
+            let deletes = answered.deletes_sent.load(Ordering::SeqCst);
+            (answered.lsn.load(Ordering::SeqCst), answered.is_there.load(Ordering::SeqCst), deletes)
+        };
+        let known: Vec<(u64, bool, u64)> = scene.answered.iter().map(load).collect();
         let snapshot = scene.shard.snapshot();
         let versions = scan(&snapshot, None);
         for (point, answered) in scene.answered.iter().enumerate() {
             match versions.get(&name(point)) {
                 Some(version) => {
                     assert!(*version <= snapshot.lsn, "{} is from the future", name(point));
-                    assert!(version.0 >= known[point], "{} is older than what was answered", name(point));
+                    assert!(version.0 >= known[point].0, "{} is older than what was answered", name(point));
                 }
                 None => {
-                    let may_be_gone = point % 2 == 1 || known[point] == 0;
-                    assert!(may_be_gone, "{} is lost at {}", name(point), snapshot.lsn);
-                    let _ = answered;
+                    let (_, was_there, deletes) = known[point];
+                    let is_deleted = answered.deletes_sent.load(Ordering::SeqCst) > deletes;
+                    assert!(is_deleted || !was_there, "{} is lost at {}", name(point), snapshot.lsn);
                 }
             }
             let by_id = find(&snapshot, &id(name(point))).map(|row| row.born());
@@ -140,7 +145,7 @@ fn deliver(scene: &Scene) -> u64 {
             to: record.into(),
         };
         let entry = Entry { batch, source: Some(source), rejects: Vec::new() };
-        runtime.block_on(scene.shard.propose_detached(entry)).unwrap();
+        runtime.block_on(scene.shard.propose(entry)).unwrap();
         record += 1;
     }
     record

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
 use crate::wal::{Durable, GroupCommit, GroupHooks, GroupOptions};
@@ -14,8 +14,8 @@ fn start(
     store: LogStore,
     options: GroupOptions,
 ) -> (GroupCommit<u64>, Receiver<Vec<Durable<u64>>>, Receiver<Failed>) {
-    let (durable_in, durable) = unbounded();
-    let (failed_in, failed) = unbounded();
+    let (durable_in, durable) = bounded(100_000);
+    let (failed_in, failed) = bounded(100_000);
     let hooks = GroupHooks {
         on_durable: Box::new(move |group| durable_in.send(group).unwrap()),
         on_failed: Box::new(move |tag, error| failed_in.send((tag, error)).unwrap()),
@@ -111,7 +111,7 @@ fn a_blocked_outbox_fills_the_queue_and_turns_proposals_away() {
     let dir = tempfile::tempdir().unwrap();
     let store = LogStore::open(dir.path(), &small(10_000)).unwrap().0;
     let (gate_in, gate) = crossbeam_channel::bounded::<()>(0);
-    let (seen_in, seen) = unbounded();
+    let (seen_in, seen) = bounded(100_000);
     let hooks = GroupHooks {
         on_durable: Box::new(move |group: Vec<Durable<u64>>| {
             for entry in group {
@@ -147,7 +147,7 @@ fn a_blocked_outbox_fills_the_queue_and_turns_proposals_away() {
 fn written_comes_before_durable_and_purges_wait_their_turn() {
     let dir = tempfile::tempdir().unwrap();
     let store = LogStore::open(dir.path(), &small(300)).unwrap().0;
-    let (events_in, events) = unbounded();
+    let (events_in, events) = bounded(100_000);
     let written_in = events_in.clone();
     let hooks = GroupHooks {
         on_durable: Box::new(move |group: Vec<Durable<u64>>| {
