@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use proximadb_proto::v1;
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, mpsc};
 
 use super::push::{NAME, point, points_client, upsert};
 use crate::Trouble;
@@ -244,30 +245,28 @@ async fn ask(connection: &mut Connection, body: &[u8]) -> Result<Vec<String>, Tr
 
 /// Searches for a while; under a rate, counted from when each was due.
 async fn measure(server: &Server, args: &SearchArgs, asked: &Arc<Asked>) -> Result<Searched, Trouble> {
-    let next = Arc::new(AtomicUsize::new(0));
+    let mut connections = Vec::new();
+    for _ in 0..args.connections {
+        connections.push(server.connect().await?);
+    }
     let started = Instant::now();
     let end = started + Duration::from_secs(args.seconds);
+    let due = Arc::new(Mutex::new(args.rate.map(|rate| paced(started, end, rate))));
+    let next = Arc::new(AtomicUsize::new(0));
     let mut workers = tokio::task::JoinSet::new();
-    let rate = args.rate;
-    for _ in 0..args.connections {
-        let mut connection = server.connect().await?;
-        let (asked, next) = (Arc::clone(asked), Arc::clone(&next));
+    for mut connection in connections {
+        let (asked, next, due) = (Arc::clone(asked), Arc::clone(&next), Arc::clone(&due));
         workers.spawn(async move {
             let (mut latencies, mut hits) = (Latencies::default(), 0);
             loop {
-                let n = next.fetch_add(1, Ordering::Relaxed);
-                let due = match rate {
-                    Some(rate) => {
-                        let due = started + Duration::from_secs_f64(n as f64 / rate);
-                        tokio::time::sleep_until(due.into()).await;
-                        due
-                    }
-                    None => Instant::now(),
+                let mut pace = due.lock().await;
+                let due = match pace.as_mut() {
+                    Some(pace) => pace.recv().await,
+                    None => Some(Instant::now()).filter(|now| *now < end),
                 };
-                if due >= end {
-                    return Ok::<_, Trouble>((latencies, hits));
-                }
-                let at = n % asked.questions.len();
+                drop(pace);
+                let Some(due) = due else { return Ok::<_, Trouble>((latencies, hits)) };
+                let at = next.fetch_add(1, Ordering::Relaxed) % asked.questions.len();
                 let found = ask(&mut connection, &asked.bodies[at]).await?;
                 latencies.add(due.elapsed());
                 hits += shared(&found, &asked.questions[at].truth);
@@ -286,4 +285,21 @@ async fn measure(server: &Server, args: &SearchArgs, asked: &Arc<Asked>) -> Resu
         recall_truth: hits as f64 / (count * K).max(1) as f64,
         latencies,
     })
+}
+
+/// Moments at which a search is due, told when they come. By a thread: timers of the runtime are a
+/// millisecond coarse, which is more than a search takes.
+fn paced(started: Instant, end: Instant, rate: f64) -> mpsc::Receiver<Instant> {
+    let count = ((end - started).as_secs_f64() * rate) as usize;
+    let (sender, receiver) = mpsc::channel(count.max(1));
+    std::thread::spawn(move || {
+        for n in 0..count {
+            let due = started + Duration::from_secs_f64(n as f64 / rate);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if sender.try_send(due).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
