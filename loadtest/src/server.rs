@@ -30,6 +30,16 @@ pub struct ServerArgs {
     config: Option<PathBuf>,
 }
 
+impl ServerArgs {
+    /// A new directory where data lies, gone when it is dropped.
+    pub fn folder(&self) -> Result<TempDir, Trouble> {
+        Ok(match &self.bench_dir {
+            Some(dir) => tempfile::tempdir_in(dir)?,
+            None => tempfile::tempdir()?,
+        })
+    }
+}
+
 /// A running server over data of its own, both gone when it is dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -43,10 +53,7 @@ pub struct Server {
 impl Server {
     /// Starts one over an empty directory; `pipeline` is the YAML of what it shall run.
     pub async fn start(args: &ServerArgs, pipeline: Option<&str>) -> Result<Self, Trouble> {
-        let folder = match &args.bench_dir {
-            Some(dir) => tempfile::tempdir_in(dir)?,
-            None => tempfile::tempdir()?,
-        };
+        let folder = args.folder()?;
         let pipeline = match pipeline {
             Some(yaml) => {
                 let path = folder.path().join("pipeline.yaml");
@@ -115,11 +122,6 @@ impl Server {
     /// Its data directory.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
-    }
-
-    /// A directory on the same disk, gone with the server.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     /// `host:port`.

@@ -10,8 +10,6 @@ use crate::{Trouble, disk};
 
 /// How often the server is asked how far it is.
 const ASK: Duration = Duration::from_millis(10);
-/// Bytes of the control that is written raw.
-const RAW_BYTES: u64 = 256 << 20;
 /// Nothing applied for so long is a failure.
 const STALL: Duration = Duration::from_secs(60);
 
@@ -35,8 +33,6 @@ pub struct Drained {
     pub per_second: f64,
     pub seconds: f64,
     pub cores: f64,
-    /// MB/s that the disk takes when nobody else writes.
-    pub raw: f64,
     pub pipeline: Value,
     pub collection: Value,
 }
@@ -45,6 +41,7 @@ pub async fn run(args: DrainArgs) -> Result<(), Trouble> {
     let topic = Topic::create(&args.kafka, args.dim).await?;
     let bytes = filled(&topic, args.records).await?;
     let conditions = Conditions::now();
+    let raw = disk::raw_writes(args.server.folder()?.path())?;
     let mut controls = vec![bare(&topic, args.records).await?, bare(&topic, args.records).await?];
     let drained = drain(&args.server, &topic, args.records).await?;
     controls.push(bare(&topic, args.records).await?);
@@ -64,13 +61,13 @@ pub async fn run(args: DrainArgs) -> Result<(), Trouble> {
             100.0 * share,
             thousands(limit),
             bare_cores,
-            100.0 * mb_per_second / drained.raw,
-            drained.raw
+            100.0 * mb_per_second / raw,
+            raw
         ),
         details: json!({
             "dim": args.dim, "records": args.records, "bytes": bytes,
             "records_per_s": rounded(drained.per_second), "mb_per_s": rounded(mb_per_second),
-            "seconds": rounded(drained.seconds), "cores": rounded(drained.cores), "share": rounded(share), "raw_mb_per_s": rounded(drained.raw),
+            "seconds": rounded(drained.seconds), "cores": rounded(drained.cores), "share": rounded(share), "raw_mb_per_s": rounded(raw),
             "bare": controls.into_iter().map(of).collect::<Vec<_>>(), "pipeline": drained.pipeline, "collection": drained.collection,
         }),
     }
@@ -130,6 +127,5 @@ pub async fn drain(server: &ServerArgs, topic: &Topic, records: usize) -> Result
     }
     let collection = server.describe(NAME).await?;
     server.stop().await?;
-    let raw = disk::raw_writes(server.folder(), RAW_BYTES)?;
-    Ok(Drained { raw, per_second: records as f64 / seconds, seconds, cores, pipeline, collection })
+    Ok(Drained { per_second: records as f64 / seconds, seconds, cores, pipeline, collection })
 }

@@ -17,8 +17,6 @@ use crate::{Trouble, disk};
 
 /// The collection's name.
 pub const NAME: &str = "load";
-/// Bytes of the control that is written raw, at most.
-const RAW_BYTES_MAX: usize = 512 << 20;
 /// Messages of this size are let through both ways.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
@@ -57,6 +55,7 @@ pub async fn rest(args: PushArgs) -> Result<(), Trouble> {
             .collect();
         serde_json::to_vec(&json!({"points": points})).map_err(Trouble::from)
     })?;
+    let raw = disk::raw_writes(args.server.folder()?.path())?;
     let server = Server::start(&args.server, None).await?;
     server.create(NAME, args.dim, "Cosine", args.full_scan_threshold).await?;
     let mut connections = Vec::new();
@@ -71,7 +70,7 @@ pub async fn rest(args: PushArgs) -> Result<(), Trouble> {
         expect_ok("PUT", path, status, &answer)
     })
     .await?;
-    report("REST", &args, &server, pushed, cpu, &conditions).await
+    report("REST", &args, &server, pushed, (cpu, raw), &conditions).await
 }
 
 pub async fn grpc(args: PushArgs) -> Result<(), Trouble> {
@@ -80,6 +79,7 @@ pub async fn grpc(args: PushArgs) -> Result<(), Trouble> {
             rows.iter().map(|(id, n, vector)| point(id, vector, format!("{{\"n\":{n},\"lang\":\"en\"}}")));
         Ok(upsert(rows.collect(), v1::Wait::Durable))
     })?;
+    let raw = disk::raw_writes(args.server.folder()?.path())?;
     let server = Server::start(&args.server, None).await?;
     server.create(NAME, args.dim, "Cosine", args.full_scan_threshold).await?;
     let mut connections = Vec::new();
@@ -97,7 +97,7 @@ pub async fn grpc(args: PushArgs) -> Result<(), Trouble> {
         },
     )
     .await?;
-    report("gRPC", &args, &server, pushed, cpu, &conditions).await
+    report("gRPC", &args, &server, pushed, (cpu, raw), &conditions).await
 }
 
 /// A point as gRPC carries it.
@@ -164,7 +164,7 @@ async fn report(
     args: &PushArgs,
     server: &Server,
     mut pushed: Pushed,
-    cpu: f64,
+    (cpu, raw): (f64, f64),
     conditions: &Conditions,
 ) -> Result<(), Trouble> {
     let cores = (server.cpu_seconds() - cpu) / pushed.seconds;
@@ -174,7 +174,6 @@ async fn report(
     }
     let per_second = args.rows as f64 / pushed.seconds;
     let mb_per_second = per_second * args.dim as f64 * 4.0 / 1e6;
-    let raw = disk::raw_writes(server.folder(), (args.rows * args.dim * 4).min(RAW_BYTES_MAX) as u64)?;
     let PushArgs { dim, batch, connections, .. } = args;
     Figure {
         what: format!("{door} batch upsert, durable, {dim} d, {batch} per request, {connections} connections"),
