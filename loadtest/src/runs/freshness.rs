@@ -49,6 +49,10 @@ pub struct FreshnessArgs {
     /// Records per second that are looked for.
     #[arg(long, default_value_t = 50.0)]
     samples_per_second: f64,
+    /// Milliseconds the producer waits for a batch. 0 sends nearly every record by itself, which costs broker
+    /// and client more than the server spends on it.
+    #[arg(long, default_value = "1")]
+    producer_linger_ms: String,
     /// How they are looked for.
     #[arg(long, value_enum, default_value_t = By::Search)]
     by: By,
@@ -144,7 +148,8 @@ pub async fn run(args: FreshnessArgs) -> Result<(), Trouble> {
         Arc::new((0..schedule.records.div_ceil(schedule.every)).map(|_| vectors.next_vector()).collect());
     let (sender, receiver) = mpsc::channel(canaries.len().max(1));
     let deliveries = Deliveries { sender, failed: AtomicU64::new(0) };
-    let producer: ThreadedProducer<Deliveries> = topic.producer("0").create_with_context(deliveries)?;
+    let producer: ThreadedProducer<Deliveries> =
+        topic.producer(&args.producer_linger_ms).create_with_context(deliveries)?;
     let producing = {
         let (topic, canaries) = (topic.clone(), Arc::clone(&canaries));
         tokio::task::spawn_blocking(move || produce(&topic, producer, schedule, &canaries))
