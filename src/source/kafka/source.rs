@@ -335,7 +335,8 @@ impl KafkaSource {
 impl Source for KafkaSource {
     fn next_batch(&mut self, max_wait: Duration) -> Result<Polled, SourceError> {
         self.resume()?;
-        let deadline = Instant::now() + max_wait;
+        let begun = Instant::now();
+        let deadline = begun + max_wait;
         loop {
             let now = Instant::now();
             if now >= self.upkeep_due {
@@ -351,6 +352,10 @@ impl Source for KafkaSource {
                 self.partitions.next_due().map_or(deadline, |due| due.min(deadline)).min(self.upkeep_due);
             let mut wait = whole_millis(until.saturating_duration_since(now));
             if self.partitions.are_gathering() {
+                // However fast records come: what is gathered waits for news, which only the caller can bring.
+                if now.saturating_duration_since(begun) >= NEWS_INTERVAL {
+                    return Ok(Polled::Idle);
+                }
                 if self.poll(Duration::ZERO)? {
                     continue;
                 }
@@ -364,7 +369,6 @@ impl Source for KafkaSource {
             let came = self.poll(wait)?;
             if !came {
                 self.upkeep_due = self.upkeep_due.min(Instant::now());
-                // What is gathered waits for news, which only the caller can bring.
                 if self.partitions.are_gathering() || Instant::now() >= deadline {
                     self.upkeep(Instant::now())?;
                     return Ok(self.partitions.next(Instant::now()).map_or(Polled::Idle, Polled::Batch));
