@@ -4,12 +4,17 @@
     python3 -m venv target/clients && target/clients/bin/pip install -r tests/clients/requirements.txt
     PROXIMADB_URL=http://127.0.0.1:5678 target/clients/bin/python tests/clients/qdrant_client_test.py
 
+Without PROXIMADB_URL it starts PROXIMADB_BIN itself, on a free port and an empty directory.
+
 Prints `N passed, N failed` and ends with 0 only if nothing failed. Names of tests may be given as arguments.
 """
+import contextlib
 import json
 import os
 import random
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import urllib.error
@@ -648,6 +653,26 @@ def main():
     return 1 if failed or not passed else 0
 
 
+@contextlib.contextmanager
+def server(program):
+    """A server of our own, until the block ends; its URL is printed in its first line."""
+    global URL
+    with tempfile.TemporaryDirectory() as folder:
+        command = [program, "serve", "--listen", "127.0.0.1:0", "--data-dir", folder]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("listening on "), f"{program} said {line!r}"
+            URL = line.split()[-1]
+            yield
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=".*wait.*")
-    sys.exit(main())
+    PROGRAM = os.environ.get("PROXIMADB_BIN")
+    with contextlib.nullcontext() if "PROXIMADB_URL" in os.environ or not PROGRAM else server(PROGRAM):
+        STATUS = main()
+    sys.exit(STATUS)

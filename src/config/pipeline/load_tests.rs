@@ -21,7 +21,7 @@ map:
 transform: []
 sink: {collection: products, create: {distance: cosine}, ack: durable}
 errors: {decode: quarantine, schema_unknown: retry, circuit: {max_ratio: 0.05}, dead_letter: {topic: products.v1.dlq}}
-batch: {max_bytes: 512KiB, max_records: 256, linger: 10ms}
+batch: {max_bytes: 512KiB, max_records: 256, linger: 2ms}
 limits: {in_flight_bytes: 64MiB}
 freshness: {objective: 1s}
 "#;
@@ -68,7 +68,7 @@ fn unknown_keys_name_the_place_and_the_nearest_known_key() {
         "unknown key `batches` at products.yaml:20:1; did you mean `batch`?"
     );
     assert!(
-        message("linger: 10ms", "wait: 10ms")
+        message("linger: 2ms", "wait: 2ms")
             .contains("unknown key `wait` at products.yaml:20:46; known here: max_bytes")
     );
     assert_eq!(
@@ -88,7 +88,7 @@ fn unknown_keys_name_the_place_and_the_nearest_known_key() {
 #[test]
 fn wrong_values_name_the_place_and_what_is_expected() {
     assert_eq!(
-        message("10ms", "10"),
+        message("linger: 2ms", "linger: 10"),
         "`batch.linger`: \"10\" is not a duration with a unit, such as 10ms, 1s, 5m or 2h at products.yaml:20:54"
     );
     assert!(
