@@ -25,6 +25,7 @@ RESULTS=$TARGET/bench.jsonl
 STARTED=()
 FAILED=0
 
+# shellcheck disable=SC2317 # called by the trap
 finish() {
   local service
   for service in "${STARTED[@]}"; do "tests/services/$service.sh" stop >&2 || true; done
