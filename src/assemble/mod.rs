@@ -139,6 +139,11 @@ fn lock(dir: &Path) -> Result<std::fs::File, StartError> {
         path: dir.to_path_buf(),
         source,
     })?;
+    // The directory's own name must survive a power failure as well as what lies in it.
+    if let Some(parent) = dir.canonicalize().ok().as_deref().and_then(Path::parent) {
+        let synced = std::fs::File::open(parent).and_then(|parent| parent.sync_all());
+        synced.map_err(|source| StartError::Io { doing: "sync", path: parent.to_path_buf(), source })?;
+    }
     let path = dir.join("LOCK");
     let io = |source| StartError::Io { doing: "open", path: path.clone(), source };
     let file = std::fs::File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;

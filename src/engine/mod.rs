@@ -112,6 +112,7 @@ impl Engine {
             ready: AtomicBool::new(false),
         };
         for config in engine.catalog.collections().await.map_err(EngineError::from_catalog)? {
+            engine.check_present(&config)?;
             let collection = engine.open_collection(config.clone()).await?;
             engine.collections.write().insert(config.name, collection);
         }
@@ -136,6 +137,25 @@ impl Engine {
             .map_err(|error| EngineError::from_shard(error, &name))?;
         let searches = Arc::clone(&self.searches);
         Ok(Arc::new(Collection::new(config, Arc::new(shard), searches, self.options.ef_search)))
+    }
+
+    /// The catalog names a collection only after its log was made: without it, data is gone, and an empty
+    /// collection in its place would hide that.
+    fn check_present(&self, config: &CollectionConfig) -> Result<(), EngineError> {
+        let log = self.collection_dir(config.id).join("shard-0").join("log").join("log.meta");
+        match log.try_exists() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(EngineError::DataLoss {
+                reason: format!(
+                    "{} of collection {:?} is missing; mount the right disk, or put back a copy of the directory",
+                    log.display(),
+                    config.name
+                ),
+            }),
+            Err(error) => {
+                Err(EngineError::Storage { reason: format!("cannot look for {}: {error}", log.display()) })
+            }
+        }
     }
 
     fn collection_dir(&self, id: CollectionId) -> PathBuf {

@@ -121,7 +121,8 @@ impl DecodeStage<'_> {
         let (partition, to) = (batch.partition, batch.to);
         let (fresh, late) = (self.fresh.clone(), self.late.clone());
         let objective = self.freshness_objective;
-        self.shard.propose_blocking(entry, move |outcome| {
+        let give_up = || self.progress.is_stopping();
+        self.shard.propose_blocking(entry, give_up, move |outcome| {
             match outcome {
                 Ok(Outcome::Applied { .. }) => {
                     progress.applied.fetch_add(operations, Ordering::Relaxed);

@@ -15,6 +15,8 @@ mod dry_run;
 mod progress;
 mod source_stage;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use decode_stage::DeadLetters;
 pub use dry_run::{DryRow, DryRun, DryRunError, dry_run};

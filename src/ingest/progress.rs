@@ -209,16 +209,13 @@ impl Progress {
         known.rewind |= known.generation == generation;
     }
 
-    /// Partitions to rewind now; batches read from here on carry a new generation.
-    pub(super) fn take_rewinds(&self) -> Vec<Arc<str>> {
+    /// A partition to rewind now; batches of it that are read from here on carry a new generation.
+    pub(super) fn next_rewind(&self) -> Option<Arc<str>> {
         let mut partitions = self.partitions.lock();
-        let due = partitions.iter_mut().filter(|(_, known)| known.rewind);
-        due.map(|(partition, known)| {
-            known.rewind = false;
-            known.generation += 1;
-            Arc::clone(partition)
-        })
-        .collect()
+        let (partition, known) = partitions.iter_mut().find(|(_, known)| known.rewind)?;
+        known.rewind = false;
+        known.generation += 1;
+        Some(Arc::clone(partition))
     }
 
     /// Is a rewind due?
@@ -247,7 +244,8 @@ mod tests {
         let old = progress.generation(&partition);
         progress.unsettle(&partition, old);
         progress.unsettle(&partition, old);
-        assert_eq!(progress.take_rewinds(), [Arc::clone(&partition)]);
+        assert_eq!(progress.next_rewind(), Some(Arc::clone(&partition)));
+        assert_eq!(progress.next_rewind(), None);
         progress.unsettle(&partition, old);
         assert!(!progress.has_rewinds(), "a batch read before the rewind asks for no other");
         progress.unsettle(&partition, progress.generation(&partition));

@@ -51,26 +51,22 @@ impl SourceStage<'_> {
         let blocked = metrics::counter!("proximadb_stage_blocked_microseconds_total",
             "pipeline" => self.progress.name().to_string(), "stage" => "source");
         while !self.progress.is_stopping() {
-            let turn = match waiting.take() {
-                Some((batch, since)) => {
-                    let before = Instant::now();
-                    let turn = self.hand_on_or_hold(batch, since).map(|still| {
-                        waiting = still.map(|batch| (batch, since));
-                        false
-                    });
-                    if waiting.is_some() {
-                        blocked.increment(before.elapsed().as_micros() as u64);
-                    }
-                    turn
+            let turn = if waiting.is_some() {
+                let before = Instant::now();
+                let turn = self.hand_on_or_hold(&mut waiting);
+                if waiting.is_some() {
+                    blocked.increment(before.elapsed().as_micros() as u64);
                 }
-                None => self.pull().map(|polled| match polled {
+                turn.map(|()| false)
+            } else {
+                self.pull().map(|polled| match polled {
                     Polled::Batch(batch) => {
                         waiting = Some((batch, Instant::now()));
                         false
                     }
                     Polled::Idle => false,
                     Polled::Finished => true,
-                }),
+                })
             };
             match turn {
                 Ok(false) => retry = RETRY_MIN,
@@ -103,9 +99,13 @@ impl SourceStage<'_> {
         for (partition, position) in self.progress.take_durable() {
             self.source.durable(&partition, position);
         }
-        for partition in self.progress.take_rewinds() {
+        while let Some(partition) = self.progress.next_rewind() {
             tracing::warn!(pipeline = self.progress.name(), %partition, "reading again from what the log holds");
-            self.source.rewind(&partition)?;
+            if let Err(error) = self.source.rewind(&partition) {
+                let generation = self.progress.generation(&partition);
+                self.progress.unsettle(&partition, generation);
+                return Err(error);
+            }
             // Whatever lost the batch (a full disk, a stopped log) needs a moment too.
             self.progress.pause(RETRY_MIN);
         }
@@ -116,17 +116,19 @@ impl SourceStage<'_> {
         Ok(polled)
     }
 
-    /// Hands the batch on if there is room; else keeps the source alive and gives the batch back.
-    fn hand_on_or_hold(&mut self, batch: RawBatch, since: Instant) -> Result<Option<RawBatch>, SourceError> {
+    /// Hands the batch on if there is room; else keeps the source alive, and the batch where it is.
+    fn hand_on_or_hold(&mut self, waiting: &mut Option<(RawBatch, Instant)>) -> Result<(), SourceError> {
+        let Some((batch, since)) = waiting.take() else { return Ok(()) };
         let wanted = permits(batch.bytes(), self.room_pages);
         let Ok(permit) = Arc::clone(&self.room).try_acquire_many_owned(wanted) else {
+            *waiting = Some((batch, since));
             let before = Instant::now();
             self.source.hold(since.elapsed())?;
             // A source with no session to keep returns at once.
             if before.elapsed() < Duration::from_millis(2) {
                 self.progress.pause(Duration::from_millis(2));
             }
-            return Ok(Some(batch));
+            return Ok(());
         };
         let generation = self.progress.generation(&batch.partition);
         self.progress.read.fetch_add(batch.len() as u64, Ordering::Relaxed);
@@ -144,7 +146,7 @@ impl SourceStage<'_> {
             read_at: since,
             hold: Hold::new(self.progress, permit),
         });
-        Ok(None)
+        Ok(())
     }
 }
 

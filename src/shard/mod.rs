@@ -19,7 +19,7 @@ mod open;
 mod propose;
 mod upkeep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::core::{Shard, ShardInfo, Tuning};
 pub use error::{ProposeError, ShardError};

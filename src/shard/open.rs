@@ -31,6 +31,8 @@ use crate::wal::{
 const APPLY_GROUPS: usize = 4;
 /// Requests to the apply thread: one of each other thread's at a time, and freezes that repeat themselves.
 const CONTROLS_MAX: usize = 64;
+/// Names between the data directory and a shard's files: `collections/<id>/shard-0/log`.
+const LEVELS: usize = 4;
 /// Dead rows recorded in the manifest died at some entry before it; which one, no reader can ask any more.
 const LONG_DEAD: Lsn = Lsn(1);
 
@@ -39,7 +41,7 @@ impl Shard {
     pub fn open(dir: &Path, config: CollectionConfig, tuning: Tuning) -> Result<Self, ShardError> {
         let started = Instant::now();
         let segments_dir = dir.join("segments");
-        make_dir(dir)?;
+        make_dir(&dir.join("log"))?;
         make_dir(&segments_dir)?;
         let manifest = Manifest::load(dir)?.unwrap_or_default();
         let segments = open_segments(&segments_dir, &config, &manifest)?;
@@ -133,12 +135,16 @@ fn spawn(
     thread.map_err(|source| ShardError::Io { doing: "start a thread for", path: core.dir.clone(), source })
 }
 
+/// Makes a directory so that a power failure does not unmake it: every new name up to the data directory is
+/// synced. All levels each time, since an earlier start may have ended between making and syncing.
 fn make_dir(dir: &Path) -> Result<(), ShardError> {
-    let made = std::fs::create_dir_all(dir).and_then(|()| match dir.parent() {
-        Some(parent) => std::fs::File::open(parent)?.sync_all(),
-        None => Ok(()),
-    });
-    made.map_err(|source| ShardError::Io { doing: "create", path: dir.to_path_buf(), source })
+    let io = |doing, path: &Path, source| ShardError::Io { doing, path: path.to_path_buf(), source };
+    std::fs::create_dir_all(dir).map_err(|source| io("create", dir, source))?;
+    for parent in dir.ancestors().skip(1).take(LEVELS).filter(|parent| !parent.as_os_str().is_empty()) {
+        let synced = std::fs::File::open(parent).and_then(|parent| parent.sync_all());
+        synced.map_err(|source| io("sync", parent, source))?;
+    }
+    Ok(())
 }
 
 fn open_segments(

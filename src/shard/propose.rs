@@ -11,6 +11,9 @@ use super::error::ProposeError;
 use crate::types::{Entry, Outcome};
 use crate::wal::{BincodeCodec, WalCodec, WalError};
 
+/// Between looks at a full queue, which drains a group at a time, once per fsync.
+const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// What is called with an entry's outcome, on the apply thread; it must not block.
 pub(super) type Done = Box<dyn FnOnce(Result<Outcome, ProposeError>) + Send>;
 
@@ -63,19 +66,31 @@ impl Shard {
     }
 
     /// Writes an entry from a thread that may block; `done` is called on the apply thread, or here if the
-    /// entry is not taken.
+    /// entry is not taken. While the queue is full it waits until `give_up` says so: a full disk may keep it
+    /// full for as long as the disk is.
     pub fn propose_blocking(
         &self,
         entry: Entry,
+        give_up: impl Fn() -> bool,
         done: impl FnOnce(Result<Outcome, ProposeError>) + Send + 'static,
     ) {
-        let (body, pending) = match self.encode(entry, Box::new(done)) {
+        let (mut body, mut pending) = match self.encode(entry, Box::new(done)) {
             Ok(encoded) => encoded,
             Err((done, error)) => return done(Err(error)),
         };
         let Some(log) = self.core.log.get() else { return (pending.done)(Err(ProposeError::Closed)) };
-        if let Err(rejected) = log.propose(body, pending) {
-            (rejected.tag.done)(Err(ProposeError::Log(Arc::new(rejected.error))));
+        loop {
+            let rejected = match log.try_propose(body, pending) {
+                Ok(()) => return,
+                Err(rejected) => rejected,
+            };
+            match rejected.error {
+                WalError::Busy if !give_up() => {}
+                WalError::Busy | WalError::Closed => return (rejected.tag.done)(Err(ProposeError::Closed)),
+                error => return (rejected.tag.done)(Err(ProposeError::Log(Arc::new(error)))),
+            }
+            (body, pending) = (rejected.body, rejected.tag);
+            std::thread::sleep(BUSY_PAUSE);
         }
     }
 
@@ -95,8 +110,7 @@ impl Shard {
                 error => return Err(ProposeError::Log(Arc::new(error))),
             }
             (body, pending) = (rejected.body, rejected.tag);
-            // The queue drains a group at a time, once per fsync.
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(BUSY_PAUSE).await;
         }
     }
 

@@ -138,15 +138,16 @@ impl SourceRange {
     /// The position rule: what to do with this range where the log stands at `current`.
     ///
     /// It runs in apply, so it holds on every replica, and one rule covers crashes, zombie consumers,
-    /// ambiguous proposals, rebalances and fail-over. A partition the log has never seen accepts any
-    /// start, since a pipeline may begin at the latest position or at a timestamp.
+    /// ambiguous proposals, rebalances and fail-over. The first range of a partition, or of a new epoch,
+    /// has no `from`, wherever the pipeline begins: a later one that arrives first would leave out the one
+    /// that a full disk refused.
     pub fn verdict(&self, current: Option<PartitionPosition>) -> Verdict {
-        let Some(known) = current else { return Verdict::Apply };
-        if self.epoch < known.epoch {
-            return Verdict::StaleEpoch { current: known.epoch };
-        }
-        let Some(position) = known.position.filter(|_| self.epoch == known.epoch) else {
-            return Verdict::Apply;
+        let known = match current {
+            Some(known) if self.epoch < known.epoch => return Verdict::StaleEpoch { current: known.epoch },
+            known => known.filter(|known| known.epoch == self.epoch),
+        };
+        let Some(position) = known.and_then(|known| known.position) else {
+            return if self.from.is_none() { Verdict::Apply } else { Verdict::Gap { current: None } };
         };
         if self.to <= position {
             return Verdict::Duplicate;
@@ -180,7 +181,7 @@ mod tests {
     #[test]
     fn the_position_rule_case_by_case() {
         assert_eq!(range(0, None, 9).verdict(None), Verdict::Apply);
-        assert_eq!(range(0, Some(41), 50).verdict(None), Verdict::Apply);
+        assert_eq!(range(0, Some(41), 50).verdict(None), Verdict::Gap { current: None });
         assert_eq!(range(0, Some(9), 20).verdict(at(0, 9)), Verdict::Apply);
         assert_eq!(range(0, Some(3), 9).verdict(at(0, 9)), Verdict::Duplicate);
         assert_eq!(range(0, None, 12).verdict(at(0, 9)), Verdict::ApplyAfter(9.into()));
@@ -188,5 +189,6 @@ mod tests {
         assert_eq!(range(0, Some(10), 12).verdict(at(0, 9)), Verdict::Gap { current: Some(9.into()) });
         assert_eq!(range(0, Some(9), 12).verdict(at(1, 9)), Verdict::StaleEpoch { current: 1 });
         assert_eq!(range(2, None, 3).verdict(at(1, 9)), Verdict::Apply);
+        assert_eq!(range(2, Some(3), 4).verdict(at(1, 9)), Verdict::Gap { current: None });
     }
 }

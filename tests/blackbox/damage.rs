@@ -131,3 +131,26 @@ fn a_turned_byte_is_named_and_never_served() {
         }
     }
 }
+
+#[test]
+fn a_missing_collection_is_named_and_not_replaced_by_an_empty_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    prepare(&data, &folder.path().join("config.toml"));
+    let away = folder.path().join("away");
+    std::fs::rename(data.join("collections"), &away).unwrap();
+    let serve = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_proximadb"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
+        command.output().unwrap()
+    };
+    let refused = serve();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(text.contains("log.meta of collection \"t\" is missing"), "{text}");
+    assert!(!data.join("collections").exists(), "nothing was put in its place");
+
+    std::fs::rename(&away, data.join("collections")).unwrap();
+    let server = Server::start(&data, None);
+    assert_eq!(server.client().get("/collections/t").result()["points_count"], json!(POINTS));
+}
