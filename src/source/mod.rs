@@ -7,7 +7,8 @@
 //! ```
 //! I1 a source starts each partition behind the position that *our log* holds, never where a broker's
 //!    committed offset says. I2 `from` of a batch is the position seen before it, so gaps are legal and
-//!    holes are not; the first batch of a partition that the log has never seen, or of a new epoch, has none. I3 a source holds no more than its own bound of undelivered bytes.
+//!    holes are not; the first batch of a partition that the log has never seen, or of a new epoch, has
+//!    none. I3 a source holds no more than its own bound of undelivered bytes.
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod file;
