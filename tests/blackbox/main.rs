@@ -9,9 +9,11 @@ mod harness;
 mod cli;
 mod damage;
 mod durability;
+mod fail_points;
 mod file_pipeline;
 mod freshness;
 mod full_disk;
+mod memory_budget;
 mod restart;
 
 #[cfg(feature = "kafka")]

@@ -157,6 +157,18 @@ impl Server {
         child.wait().unwrap();
     }
 
+    /// Waits until it has ended by itself.
+    pub fn wait_end(&mut self, within: Duration) -> ExitStatus {
+        let mut child = self.child.take().expect("it was running");
+        wait_until("the server to end by itself", within, || child.try_wait().unwrap())
+    }
+
+    /// Changes a variable of its environment from the next start on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Asks it to end, and waits until it has.
     pub fn sigterm(&mut self) -> ExitStatus {
         let pid = self.pid().to_string();
