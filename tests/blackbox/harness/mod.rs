@@ -8,6 +8,7 @@ pub mod avro;
 #[cfg(feature = "kafka")]
 pub mod broker;
 pub mod data;
+pub mod disk;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod scene;
