@@ -8,15 +8,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use proximadb_kernels::heap;
 
 use super::{Collection, Collections};
-use crate::memory::{MemoryBudget, Purpose};
+use crate::memory::{MemoryBudget, Purpose, anonymous_bytes};
 use crate::view::LiveSegment;
 
 /// Between looks. While it passes, writers bring at most what is left between the tight mark and the limit.
 const TICK: Duration = Duration::from_millis(20);
 /// Between updates of the gauges.
 const TELL: Duration = Duration::from_secs(1);
+/// Between looks at what the allocator keeps: giving it back costs some milliseconds.
+const TRIM: Duration = Duration::from_millis(200);
 /// Memory that stays full for longer is told in the log: somebody has to raise the limit, or ask for less.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -36,7 +39,7 @@ impl MemoryKeeper {
         let stopping = Arc::new((AtomicBool::new(false), Mutex::new(()), Condvar::new()));
         let stop = Arc::clone(&stopping);
         let body = move || {
-            let mut keeping = Keeping { budget, collections, told: None, full_since: None };
+            let mut keeping = Keeping { budget, collections, told: None, trimmed: None, full_since: None };
             while !stop.0.load(Ordering::Acquire) {
                 keeping.tick();
                 let mut sleeping = stop.1.lock();
@@ -67,6 +70,7 @@ struct Keeping {
     budget: Arc<MemoryBudget>,
     collections: Arc<Collections>,
     told: Option<Instant>,
+    trimmed: Option<Instant>,
     full_since: Option<Instant>,
 }
 
@@ -84,7 +88,22 @@ impl Keeping {
                 flush_largest(&collections, excess.saturating_sub(dropped));
             }
         }
+        self.trim();
         self.complain();
+    }
+
+    /// Lets the allocator give back what it keeps, where the process is larger than it should be.
+    fn trim(&mut self) {
+        if self.trimmed.is_some_and(|trimmed| trimmed.elapsed() < TRIM) {
+            return;
+        }
+        self.trimmed = Some(Instant::now());
+        let resident = anonymous_bytes().unwrap_or(0);
+        metrics::gauge!("proximadb_memory_resident_bytes").set(resident as f64);
+        if resident > self.budget.tight_mark() as u64 {
+            heap::trim();
+            metrics::counter!("proximadb_memory_relief_total", "action" => "trim").increment(1);
+        }
     }
 
     /// Says so when memory stays full though everything has been let go of.

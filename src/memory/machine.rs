@@ -9,9 +9,19 @@ pub fn memory_of_machine() -> Option<u64> {
     machine.into_iter().chain(limit).min()
 }
 
+/// Resident bytes of this process that are no mapped files; `None` where the system does not say.
+pub fn anonymous_bytes() -> Option<u64> {
+    kib_of(&std::fs::read_to_string("/proc/self/status").ok()?, "RssAnon:")
+}
+
 /// `MemTotal` of `/proc/meminfo`, bytes.
 fn total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    kib_of(meminfo, "MemTotal:")
+}
+
+/// The value of a line `KEY 123 kB`, bytes.
+fn kib_of(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -66,6 +76,6 @@ mod tests {
         assert_eq!(limit("4:cpu,memory:/x\n0::/a/b\n"), Some(2000));
         assert_eq!(limit("4:cpu:/x\nnonsense\n"), None);
         assert_eq!(total("MemTotal:       2 kB\nMemFree: 1 kB\n"), Some(2048));
-        assert!(memory_of_machine().is_some());
+        assert!(memory_of_machine() > anonymous_bytes());
     }
 }

@@ -17,5 +17,5 @@ mod purpose;
 
 pub use budget::MemoryBudget;
 pub use charge::Charge;
-pub use machine::memory_of_machine;
+pub use machine::{anonymous_bytes, memory_of_machine};
 pub use purpose::Purpose;

@@ -17,7 +17,7 @@ const BATCH: u64 = 100;
 /// Per collection: 8 MiB of vectors, so that all of them are three times the limit, and none fills its own memtable.
 const BATCHES: u64 = 80;
 const WRITERS: u64 = 4;
-/// What the program may hold beside its budget: JSON being parsed, the allocator's leftovers, mapped pages.
+/// What the program may hold beside its budget: JSON being parsed, the allocator's leftovers.
 const BESIDE_MIB: u64 = 48;
 
 fn vector(number: u64) -> Vec<f64> {
@@ -65,7 +65,7 @@ fn many_collections_stay_within_one_budget_and_lose_nothing() {
     let config = folder.path().join("small.toml");
     // Neither size nor age flushes anything: only the budget does.
     let settings = format!(
-        "[memory]\nlimit = {limit}\n[memtable]\nage_max = \"1h\"\n[log]\nfile_bytes_max = \"1MiB\"\n"
+        "[memory]\nlimit = \"{limit}\"\n[memtable]\nage_max = \"1h\"\n[log]\nfile_bytes_max = \"1MiB\"\n"
     );
     std::fs::write(&config, settings).unwrap();
     let environment = [("PROXIMADB_CONFIG", config.to_str().unwrap())];
@@ -73,9 +73,9 @@ fn many_collections_stay_within_one_budget_and_lose_nothing() {
     for collection in 0..COLLECTIONS {
         server.client().create(&format!("c{collection}"), DIM as usize, "Euclid");
     }
-    let (empty, refused, done) = (server.resident_bytes(), AtomicU64::new(0), AtomicBool::new(false));
+    let (empty, refused, done) = (server.anonymous_bytes(), AtomicU64::new(0), AtomicBool::new(false));
     let base = server.client().base().to_owned();
-    let (mut most, mut most_charged) = (0, 0.0_f64);
+    let (mut most, mut most_mapped, mut most_charged) = (0, 0, 0.0_f64);
     std::thread::scope(|threads| {
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
@@ -91,7 +91,9 @@ fn many_collections_stay_within_one_budget_and_lose_nothing() {
             })
             .collect();
         while !done.load(Ordering::Relaxed) {
-            most = most.max(server.resident_bytes());
+            let anonymous = server.anonymous_bytes();
+            most = most.max(anonymous);
+            most_mapped = most_mapped.max(server.resident_bytes().saturating_sub(anonymous));
             let maps = server.client().metric("proximadb_memory_bytes", "_maps");
             most_charged = most_charged.max(server.client().metric("proximadb_memory_bytes", "") - maps);
             std::thread::sleep(Duration::from_millis(20));
@@ -100,9 +102,10 @@ fn many_collections_stay_within_one_budget_and_lose_nothing() {
     });
     let grown = most.saturating_sub(empty);
     println!(
-        "{} MiB resident when empty, at most {} MiB more; {} MiB charged at most; {} writes told to come back",
+        "{} MiB when empty, at most {} MiB more; {} MiB mapped, {} MiB charged at most; {} writes told to come back",
         empty >> 20,
         grown >> 20,
+        most_mapped >> 20,
         most_charged as u64 >> 20,
         refused.load(Ordering::Relaxed)
     );
