@@ -37,6 +37,7 @@ fn a_faster_producer_fills_the_topic_and_not_the_memory() {
 
 /// Each sync takes a fifth of a second.
 #[test]
+#[cfg(debug_assertions)] // a release has no fail points
 fn a_slow_disk_slows_the_source_and_loses_nothing() {
     let (Some(kafka), Some(registry)) = (Kafka::shared(), Registry::shared()) else { return };
     let environment = [("FAILPOINTS", "wal::before_sync=sleep(200)")];

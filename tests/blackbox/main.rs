@@ -9,6 +9,7 @@ mod harness;
 mod cli;
 mod damage;
 mod durability;
+#[cfg(debug_assertions)] // a release has no fail points
 mod fail_points;
 mod file_pipeline;
 mod freshness;
