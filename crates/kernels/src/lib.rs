@@ -6,6 +6,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod distance;
+pub mod heap;
 pub mod huge;
 pub mod map;
 pub mod prefetch;
