@@ -5,7 +5,9 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+pub mod codes;
 pub mod distance;
 pub mod huge;
 pub mod map;
 pub mod prefetch;
+pub mod simd;

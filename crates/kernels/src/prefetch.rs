@@ -14,7 +14,9 @@ const LINES_MAX: usize = 24;
 #[inline(always)]
 pub fn read<T>(slice: &[T]) {
     let start = slice.as_ptr().cast::<u8>();
-    let lines = std::mem::size_of_val(slice).div_ceil(LINE_BYTES).min(LINES_MAX);
+    // A slice that begins inside a line may end in one more than its length asks for.
+    let before = start.addr() % LINE_BYTES;
+    let lines = (before + std::mem::size_of_val(slice)).div_ceil(LINE_BYTES).min(LINES_MAX);
     for line in 0..lines {
         prefetch_line(start.wrapping_add(line * LINE_BYTES));
     }
