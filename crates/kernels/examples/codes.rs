@@ -10,16 +10,16 @@ fn main() {
         for dim in [384usize, 768] {
             let (stride, padded) = (bits.stride(dim), bits.padded_dim(dim));
             let query: Vec<i8> = (0..padded).map(|i| (i * 37 % 255) as u8 as i8).collect();
-            let huge = if std::env::var_os("HUGE").is_some() { 3usize << 30 } else { 1 << 28 };
-            let mut buf: Vec<u8> = (0..huge).map(|i| (i * 7) as u8 & 0x7f).collect();
-            let off = 64 - buf.as_ptr().addr() % 64;
-            let buf = &mut buf[off..];
+            let huge = 2usize << 30;
+            let mut buffer = proximadb_kernels::huge::HugeBuffer::zeroed(huge).unwrap();
+            buffer.as_mut_slice().iter_mut().step_by(4096).for_each(|b| *b = 1);
+            let buf = buffer.as_slice();
             for level in Kernels::available() {
                 if only.as_ref().is_some_and(|o| o != level.name()) {
                     continue;
                 }
                 let mut line = format!("{bits:?} {dim} stride {stride} {:>10}: ", level.name());
-                for bytes in [16 << 10, 256 << 10, huge - 128] {
+                for bytes in [16 << 10, 1 << 20, huge] {
                     let rows = bytes / stride;
                     let mut state = 1u64;
                     let mut out = [0; 32];

@@ -7,6 +7,7 @@
 
 pub mod codes;
 pub mod distance;
+pub mod hadamard;
 pub mod huge;
 pub mod map;
 pub mod prefetch;

@@ -15,9 +15,16 @@
 //! ```
 use super::BLOCK;
 
-/// Rows asked for ahead of the one being computed. Fewer leaves the memory idle; more evicts rows that
-/// wait, since the L1 cache keeps track of a few dozen lines on their way.
-pub(super) const ROWS_AHEAD: usize = 8;
+/// Bytes asked for ahead of the row being computed. Fewer leaves the memory idle: a list of 32 rows of 192
+/// bytes out of 2 GiB takes 27 ns a row with 4 rows ahead, 23 with 8, 18 with 16 and 15 with 24. Rows of
+/// 768 bytes gain nothing beyond 8.
+const BYTES_AHEAD: usize = 6144;
+
+/// Rows asked for ahead of the one being computed.
+#[inline(always)]
+pub(super) fn rows_ahead(blocks: usize) -> usize {
+    (BYTES_AHEAD / BLOCK / blocks.max(1)).clamp(4, 32)
+}
 
 /// Units whose products a narrow sum has room for. A lane takes two products for each field: with 4 bits
 /// 2 · 15 · 128 = 3,840, and eight of those are 30,720.
@@ -151,16 +158,17 @@ macro_rules! code_kernels {
             ids: &[u32],
             out: &mut [i32],
         ) {
-            use super::code_kernels::{ROWS_AHEAD, prefetch_row};
+            use super::code_kernels::{prefetch_row, rows_ahead};
             let blocks = query.len() / const { super::layout::fields(BITS) };
+            let ahead = rows_ahead(blocks);
             let row = |id: u32| super::code_kernels::row(codes, blocks, id);
             let query = query.as_ptr().cast();
-            for &id in ids.iter().take(ROWS_AHEAD) {
+            for &id in ids.iter().take(ahead) {
                 prefetch_row(codes, blocks, id);
             }
             let ((quads, rest), (out_quads, out_rest)) = (ids.as_chunks::<4>(), out.as_chunks_mut::<4>());
             for (at, (four, out)) in quads.iter().zip(out_quads).enumerate() {
-                for &id in ids.iter().skip(4 * at + ROWS_AHEAD).take(4) {
+                for &id in ids.iter().skip(4 * at + ahead).take(4) {
                     prefetch_row(codes, blocks, id);
                 }
                 let four = [row(four[0]), row(four[1]), row(four[2]), row(four[3])];
