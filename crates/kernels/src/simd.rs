@@ -93,3 +93,21 @@ impl Tier {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_tier_falls_back_to_the_best_and_says_so() {
+        let best = Tier::choose("").0;
+        assert!(best.is_here() && Tier::ALL.into_iter().all(|tier| tier <= best || !tier.is_here()));
+        let (tier, complaint) = Tier::choose("altivec");
+        assert_eq!(tier, best);
+        let complaint = complaint.unwrap();
+        assert!(complaint.contains("PROXIMADB_SIMD=altivec") && complaint.contains("scalar"), "{complaint}");
+        assert_eq!(Tier::choose("scalar"), (Tier::Scalar, None));
+        assert_eq!(Tier::choose("auto"), (best, None));
+    }
+}

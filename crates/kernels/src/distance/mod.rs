@@ -9,21 +9,20 @@
 //! bits for the same pair at one level, so scores from scans and from walks agree. K3 levels differ
 //! from each other in rounding only.
 //!
-//! The level is chosen once: AVX-512, AVX2 with FMA, SSE2, scalar on x86-64; NEON, scalar on aarch64.
-//! `PROXIMADB_SIMD=scalar|sse2|avx2|avx512|neon` overrides it.
-#[macro_use]
-mod row_kernels;
-
+//! The level is chosen once: AVX-512, AVX2 with FMA, AVX, SSE2, scalar on x86-64; NEON, scalar on aarch64.
+//! `PROXIMADB_SIMD=scalar|sse2|sse4|avx|avx2|avx512|neon` overrides it, here and in every other family.
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
 #[cfg(target_arch = "aarch64")]
-mod neon;
+pub(crate) mod neon;
 mod level;
-mod scalar;
+pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]
-mod sse2;
+pub(crate) mod sse2;
 #[cfg(test)]
 mod tests;
 mod vector;
@@ -68,7 +67,7 @@ pub fn l2_squared_ids(query: &[f32], rows: &[f32], ids: &[u32], out: &mut [f32])
     Kernels::active().l2_squared_ids(query, rows, ids, out);
 }
 
-/// The level in use: `avx512`, `avx2`, `sse2`, `neon` or `scalar`.
+/// The level in use: `avx512`, `avx2`, `avx`, `sse2`, `neon` or `scalar`.
 pub fn level() -> &'static str {
     Kernels::active().name()
 }
