@@ -1,7 +1,13 @@
 //! AVX: x86-64 since 2011.
 use std::arch::x86_64::*;
 
+type Vector = __m256;
+
 pub(crate) const LANES: usize = 8;
+
+/// A tile of pairs.
+const QUERIES: usize = 1;
+const ROWS: usize = 3; // of 16 registers sums take 12
 
 #[inline]
 #[target_feature(enable = "avx")]
@@ -40,3 +46,4 @@ pub(crate) fn sum(sums: [__m256; 4]) -> f32 {
 use load as load_row;
 
 row_kernels!(f32, #[target_feature(enable = "avx")]);
+block_kernels!(#[target_feature(enable = "avx")]);

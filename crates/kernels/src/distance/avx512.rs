@@ -1,7 +1,13 @@
 //! AVX-512F.
 use std::arch::x86_64::*;
 
+type Vector = __m512;
+
 pub(crate) const LANES: usize = 16;
+
+/// A tile of pairs.
+const QUERIES: usize = 2;
+const ROWS: usize = 3; // of 32 registers sums take 24
 
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -38,3 +44,4 @@ pub(crate) fn sum(sums: [__m512; 4]) -> f32 {
 use load as load_row;
 
 row_kernels!(f32, #[target_feature(enable = "avx512f")]);
+block_kernels!(#[target_feature(enable = "avx512f")]);

@@ -6,6 +6,7 @@ use crate::simd::Tier;
 type Pair = unsafe fn(&[f32], &[f32]) -> f32;
 type Many = unsafe fn(&[f32], &[f32], &mut [f32]);
 type Ids = unsafe fn(&[f32], &[f32], &[u32], &mut [f32]);
+type Block = unsafe fn(&[f32], &[f32], usize, &mut [f32]);
 
 /// The distance functions of one level. Every value of this type that can be had is safe to call here:
 /// [`Kernels::of`] hands out only what the CPU was found to support.
@@ -17,6 +18,8 @@ pub struct Kernels {
     l2_squared_many: Many,
     dot_ids: Ids,
     l2_squared_ids: Ids,
+    dot_block: Block,
+    l2_squared_block: Block,
 }
 
 macro_rules! level {
@@ -29,6 +32,8 @@ macro_rules! level {
             l2_squared_many: super::$module::l2_squared_many,
             dot_ids: super::$module::dot_ids,
             l2_squared_ids: super::$module::l2_squared_ids,
+            dot_block: super::$module::dot_block,
+            l2_squared_block: super::$module::l2_squared_block,
         }
     };
 }
@@ -125,6 +130,24 @@ impl Kernels {
         // SAFETY: K1, as in `dot`.
         unsafe { (self.l2_squared_ids)(query, rows, ids, out) }
     }
+
+    /// See [`super::dot_block`].
+    #[inline]
+    pub fn dot_block(&self, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
+        if check_block(queries, rows, dim, out) {
+            // SAFETY: K1, as in `dot`.
+            unsafe { (self.dot_block)(queries, rows, dim, out) }
+        }
+    }
+
+    /// See [`super::l2_squared_block`].
+    #[inline]
+    pub fn l2_squared_block(&self, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
+        if check_block(queries, rows, dim, out) {
+            // SAFETY: K1, as in `dot`.
+            unsafe { (self.l2_squared_block)(queries, rows, dim, out) }
+        }
+    }
 }
 
 #[inline]
@@ -145,4 +168,17 @@ fn check_many(query: &[f32], rows: &[f32], out: &mut [f32]) -> bool {
 #[inline]
 fn check_ids(ids: &[u32], out: &[f32]) {
     assert_eq!(ids.len(), out.len(), "ids and results differ in number");
+}
+
+/// Is there anything to compute?
+#[inline]
+fn check_block(queries: &[f32], rows: &[f32], dim: usize, out: &[f32]) -> bool {
+    assert!(dim > 0, "vectors of a block have components");
+    assert!(
+        queries.len().is_multiple_of(dim) && rows.len().is_multiple_of(dim),
+        "vectors of a block are whole"
+    );
+    let pairs = (queries.len() / dim).checked_mul(rows.len() / dim);
+    assert_eq!(pairs, Some(out.len()), "pairs and results differ in number");
+    !out.is_empty()
 }

@@ -1,7 +1,13 @@
 //! NEON: every aarch64.
 use std::arch::aarch64::*;
 
+type Vector = float32x4_t;
+
 pub(crate) const LANES: usize = 4;
+
+/// A tile of pairs.
+const QUERIES: usize = 2;
+const ROWS: usize = 3; // of 32 registers sums take 24
 
 #[inline]
 #[target_feature(enable = "neon")]
@@ -37,3 +43,4 @@ pub(crate) fn sum(sums: [float32x4_t; 4]) -> f32 {
 use load as load_row;
 
 row_kernels!(f32, #[target_feature(enable = "neon")]);
+block_kernels!(#[target_feature(enable = "neon")]);

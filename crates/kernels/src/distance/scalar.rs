@@ -1,5 +1,11 @@
 //! No SIMD: every machine, and what the other levels are tested against.
+type Vector = f32;
+
 pub(crate) const LANES: usize = 1;
+
+/// A tile of pairs.
+const QUERIES: usize = 1;
+const ROWS: usize = 1;
 
 #[inline(always)]
 pub(crate) fn zero() -> f32 {
@@ -29,3 +35,4 @@ pub(crate) fn sum(sums: [f32; 4]) -> f32 {
 use load as load_row;
 
 row_kernels!(f32,);
+block_kernels!();

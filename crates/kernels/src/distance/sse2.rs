@@ -1,7 +1,13 @@
 //! SSE2: every x86-64.
 use std::arch::x86_64::*;
 
+type Vector = __m128;
+
 pub(crate) const LANES: usize = 4;
+
+/// A tile of pairs.
+const QUERIES: usize = 1;
+const ROWS: usize = 3; // of 16 registers sums take 12
 
 #[inline]
 #[target_feature(enable = "sse2")]
@@ -39,3 +45,4 @@ pub(crate) fn sum(sums: [__m128; 4]) -> f32 {
 use load as load_row;
 
 row_kernels!(f32, #[target_feature(enable = "sse2")]);
+block_kernels!(#[target_feature(enable = "sse2")]);

@@ -1,11 +1,11 @@
 //! Rows of signed bytes, exact in whole numbers.
 //!
 //! Sums have room for 32,768 dimensions of the greatest values; beyond that they may wrap, at all levels alike.
-use super::forms::{Distances, choose_level, distances};
+use crate::rows::forms::{Distances, choose_level, distances};
 
 #[cfg(target_arch = "x86_64")]
-compiled!(avx512, [i8, i8, i32],
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]);
+mod vnni;
+
 #[cfg(target_arch = "x86_64")]
 compiled!(avx2, [i8, i8, i32], #[target_feature(enable = "avx2")]);
 #[cfg(target_arch = "x86_64")]
@@ -17,7 +17,7 @@ compiled!(scalar, [i8, i8, i32],);
 /// Best first.
 static LEVELS: &[Distances<i8, i8, i32>] = &[
     #[cfg(target_arch = "x86_64")]
-    distances!("avx512vnni", Avx512, avx512, "avx512vnni", "avx512vl"),
+    distances!("avx512vnni", Avx512, vnni, "avx512vnni"),
     #[cfg(target_arch = "x86_64")]
     distances!("avx2", Avx2, avx2),
     #[cfg(target_arch = "x86_64")]
