@@ -20,6 +20,9 @@ use super::BLOCK;
 /// 768 bytes gain nothing beyond 8.
 const BYTES_AHEAD: usize = 6144;
 
+/// Blocks asked for ahead in a scan: 4 KiB.
+pub(super) const SCAN_BLOCKS_AHEAD: usize = 128;
+
 /// Rows asked for ahead of the one being computed.
 #[inline(always)]
 pub(super) fn rows_ahead(blocks: usize) -> usize {
@@ -140,6 +143,11 @@ macro_rules! code_kernels {
             let (quads, rest) = out.as_chunks_mut::<4>();
             let first_of_rest = 4 * quads.len();
             for (at, out) in quads.iter_mut().enumerate() {
+                // Four rows at once are four streams, which the hardware's own prefetching loses track of.
+                let ahead = (4 * at * blocks).saturating_add(super::code_kernels::SCAN_BLOCKS_AHEAD);
+                if let Some(rows) = codes.get(ahead..ahead + 4 * blocks) {
+                    crate::prefetch::read(rows);
+                }
                 let four = [row(4 * at), row(4 * at + 1), row(4 * at + 2), row(4 * at + 3)];
                 // SAFETY: C1, `row` found the rows, and `blocks` is what the query is good for.
                 *out = sums(unsafe { rows::<BITS, 4>(query, four, blocks) });

@@ -1,4 +1,5 @@
 //! Half floats from floats and back.
+#[cfg(target_arch = "x86_64")]
 use crate::simd::Tier;
 
 /// The nearest half float, ties to even; beyond 65,519 infinity. A NaN stays one.
