@@ -1,4 +1,4 @@
-//! Every `unsafe` block of ProximaDB: SIMD distances, memory maps, huge pages.
+//! Every `unsafe` block of ProximaDB: SIMD distances, memory maps, huge pages, thread priorities.
 //!
 //! The rest of the product is `#![forbid(unsafe_code)]`; what it needs of the machine it gets here,
 //! behind safe functions that check their arguments.
@@ -9,3 +9,5 @@ pub mod distance;
 pub mod huge;
 pub mod map;
 pub mod prefetch;
+pub mod priority;
+pub mod writeback;
