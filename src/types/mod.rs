@@ -5,6 +5,7 @@ mod columns;
 mod distance;
 mod error;
 mod id;
+mod id_hash;
 mod position;
 mod raw;
 
@@ -14,5 +15,6 @@ pub use columns::{Column, FieldType, FieldTypes, column_of, columns_of};
 pub use distance::Distance;
 pub use error::ErrorKind;
 pub use id::{POINT_ID_BYTES_MAX, PointId, PointIdError};
+pub use id_hash::{IdHash, IdTable, hash_id};
 pub use position::{Lsn, PartitionPosition, Position, Positions, SourceRange, Verdict};
 pub use raw::{RawBatch, RawRecord, RawRows};
