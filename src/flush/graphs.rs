@@ -31,7 +31,9 @@ pub fn lacks_graph(segment: &LiveSegment, params: &GraphParams) -> bool {
 /// written, and read back for their checksum; some words per row besides.
 pub fn build_bytes(segment: &LiveSegment, params: &GraphParams) -> usize {
     let links = 2 * params.m as usize;
-    segment.rows() as usize * (links * 4 * 4 + 48)
+    // Codes: a byte per component at most, padded, and their factors.
+    let codes = segment.segment.dim() + 32 + 8;
+    segment.rows() as usize * (links * 4 * 4 + 48 + codes)
 }
 
 /// Builds a segment's graph and puts it into service; the manifest is told afterwards.

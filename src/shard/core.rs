@@ -184,7 +184,7 @@ impl Shard {
             .iter()
             .map(|segment| {
                 let graph = segment.graph.load().as_ref().map_or(0, |graph| graph.bytes());
-                segment.segment.cached_bytes() + graph + segment.rows() as usize * 8
+                segment.segment.cached_bytes() + graph + segment.own_bytes()
             })
             .sum();
         let durable = core.log.get().map_or(Lsn(0), LogHandle::durable_lsn);

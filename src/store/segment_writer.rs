@@ -33,6 +33,17 @@ pub struct SegmentInput<'a> {
     pub rows: &'a dyn RowSource,
     /// Deletes to record in the Parquet file.
     pub tombstones: &'a [Tombstone],
+    /// How vectors lie in the Parquet file.
+    pub vectors: VectorForm,
+}
+
+/// How the vectors of a Parquet file are encoded; readers see the same lists of floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VectorForm {
+    /// As they are: costs the writer a copy. For what is soon written again.
+    Plain,
+    /// Split into byte streams and compressed: 85 % of the bytes for some µs per row. For what stays.
+    Packed,
 }
 
 /// Writes segments.

@@ -6,6 +6,7 @@ mod distance;
 mod error;
 mod id;
 mod name;
+mod id_hash;
 mod position;
 mod raw;
 
@@ -15,6 +16,7 @@ pub use columns::{Column, FieldType, FieldTypes, column_of, columns_of};
 pub use distance::Distance;
 pub use error::ErrorKind;
 pub use id::{POINT_ID_BYTES_MAX, PointId, PointIdError};
+pub use id_hash::{IdHash, IdTable, hash_id};
 pub use name::{NAME_BYTES_MAX, check_name};
 pub use position::{Lsn, PartitionPosition, Position, Positions, SourceRange, Verdict};
 pub use raw::{RawBatch, RawRecord, RawRows};

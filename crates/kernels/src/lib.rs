@@ -1,4 +1,4 @@
-//! Every `unsafe` block of ProximaDB: SIMD kernels, memory maps, huge pages.
+//! Every `unsafe` block of ProximaDB: SIMD kernels, memory maps, huge pages, thread priorities.
 //!
 //! The rest of the product is `#![forbid(unsafe_code)]`; what it needs of the machine it gets here,
 //! behind safe functions that check their arguments.
@@ -19,4 +19,6 @@ pub mod hadamard;
 pub mod huge;
 pub mod map;
 pub mod prefetch;
+pub mod priority;
 pub mod simd;
+pub mod writeback;
