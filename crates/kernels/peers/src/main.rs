@@ -102,7 +102,7 @@ fn line(candidate: &mut Candidate, memory: &[u8], limit: f64) {
 /// Nanoseconds for a row of those that lie one after the other, `piece` bytes a call.
 fn in_order(kernel: &mut Kernel, rows: &[u8], piece: usize, stride: usize) -> f64 {
     let (mut at, mut times, begin) = (0, Vec::new(), Instant::now());
-    while begin.elapsed() < TIME {
+    while begin.elapsed() < TIME || times.len() < 100 {
         at = if at + piece > rows.len() { 0 } else { at };
         let start = Instant::now();
         black_box(kernel(black_box(&rows[at..at + piece]), None));
@@ -127,7 +127,7 @@ fn per_row(kernel: &mut Kernel, rows: &[u8], stride: usize) -> f64 {
             black_box(kernel(black_box(rows), Some(list)));
         }
         times.push(start.elapsed().as_nanos() as f64 / (lists.len() * LIST) as f64);
-        if begin.elapsed() > TIME {
+        if begin.elapsed() > TIME && times.len() > 100 {
             break;
         }
     }
