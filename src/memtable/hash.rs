@@ -1,25 +1,24 @@
 //! The hash memtable: blocks of rows and one map from id to newest row.
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 
 use super::{Block, Memtable, Rejected, Tombstone};
+use crate::memory::{Charge, Purpose};
 use crate::types::{Lsn, PointId};
 
 /// Blocks are merged up to this many rows. Larger blocks scan faster; each doubling copies every row once more.
 const MERGED_ROWS_MAX: usize = 4096;
 
 /// See the module.
-#[derive(Default)]
 pub struct HashMemtable {
     rows: RwLock<Rows>,
     newest: RwLock<HashMap<PointId, u32>>,
     tombstones: Mutex<Vec<Tombstone>>,
     rejected: Mutex<Vec<Rejected>>,
-    bytes: AtomicUsize,
+    charge: Charge,
     since: Mutex<Option<Instant>>,
 }
 
@@ -55,14 +54,32 @@ impl Rows {
 }
 
 impl HashMemtable {
-    /// An empty one.
+    /// An empty one that is charged to nobody.
     pub fn new() -> Self {
-        Self::default()
+        Self::charged(Charge::uncounted(Purpose::Memtables))
+    }
+
+    /// An empty one; what it comes to hold is charged.
+    pub fn charged(charge: Charge) -> Self {
+        Self {
+            rows: RwLock::default(),
+            newest: RwLock::default(),
+            tombstones: Mutex::default(),
+            rejected: Mutex::default(),
+            charge,
+            since: Mutex::default(),
+        }
     }
 
     fn grow(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.charge.grow(bytes);
         self.since.lock().get_or_insert_with(Instant::now);
+    }
+}
+
+impl Default for HashMemtable {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -133,7 +150,7 @@ impl Memtable for HashMemtable {
     }
 
     fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.charge.bytes()
     }
 
     fn since(&self) -> Option<Instant> {

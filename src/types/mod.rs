@@ -5,14 +5,16 @@ mod columns;
 mod distance;
 mod error;
 mod id;
+mod name;
 mod position;
 mod raw;
 
 pub use batch::{Entry, Expect, Op, OpKind, Outcome, Reject, WriteBatch};
-pub use collection::{CollectionConfig, CollectionId, GraphParams};
+pub use collection::{CollectionConfig, CollectionId, DIM_MAX, GraphParams};
 pub use columns::{Column, FieldType, FieldTypes, column_of, columns_of};
 pub use distance::Distance;
 pub use error::ErrorKind;
 pub use id::{POINT_ID_BYTES_MAX, PointId, PointIdError};
+pub use name::{NAME_BYTES_MAX, check_name};
 pub use position::{Lsn, PartitionPosition, Position, Positions, SourceRange, Verdict};
 pub use raw::{RawBatch, RawRecord, RawRows};

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 
 use crate::index::{VectorBlock, VectorIndex};
+use crate::memory::{Charge, MemoryBudget, Purpose};
 use crate::memtable::{Block, FrozenMarks, Memtable};
 use crate::store::{Ids, Segment, SegmentId, StoreError};
 use crate::types::{Distance, Lsn, PointId};
@@ -29,19 +30,37 @@ pub struct LiveSegment {
     dead: Vec<AtomicU64>,
     dead_count: AtomicU64,
     distance: Distance,
+    /// Of the stamps; dropped with them.
+    _stamps: Charge,
+    /// Of the graph.
+    graph_charge: Charge,
 }
 
 impl LiveSegment {
-    /// A segment all of whose rows are alive. Reads and checks its ids.
-    pub fn new(segment: Segment, distance: Distance) -> Result<Self, StoreError> {
+    /// A segment all of whose rows are alive. Reads and checks its ids. What it holds is charged to `budget`.
+    pub fn new(
+        mut segment: Segment,
+        distance: Distance,
+        budget: &Arc<MemoryBudget>,
+    ) -> Result<Self, StoreError> {
         segment.ids()?;
+        segment.charge_to(budget);
+        let rows = segment.rows() as usize;
         Ok(Self {
+            _stamps: budget.charge(Purpose::Segments, rows * size_of::<AtomicU64>()),
+            graph_charge: budget.charge(Purpose::GraphMaps, 0),
             dead: (0..segment.rows()).map(|_| AtomicU64::new(0)).collect(),
             dead_count: AtomicU64::new(0),
             graph: ArcSwapOption::empty(),
             segment: Arc::new(segment),
             distance,
         })
+    }
+
+    /// Puts a graph into service.
+    pub fn set_graph(&self, graph: Box<dyn VectorIndex>) {
+        self.graph_charge.set(graph.bytes());
+        self.graph.store(Some(Arc::new(graph)));
     }
 
     /// Its identity.

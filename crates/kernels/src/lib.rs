@@ -14,6 +14,7 @@ pub mod rows;
 
 pub mod codes;
 pub mod distance;
+pub mod heap;
 pub mod hadamard;
 pub mod huge;
 pub mod map;

@@ -27,6 +27,7 @@ mod avx512;
 mod avx512_vnni;
 #[cfg(target_arch = "x86_64")]
 mod avx_vnni;
+mod centred;
 mod layout;
 mod level;
 #[cfg(target_arch = "aarch64")]
@@ -39,6 +40,7 @@ mod sse4;
 #[cfg(test)]
 mod tests;
 
+pub use centred::unpack_centred;
 pub use layout::{Bits, pack, unpack};
 pub use level::Kernels;
 
