@@ -88,6 +88,12 @@ if exists 'tests/*.rs' || exists 'tests/*/main.rs'; then
 fi
 if [ "$MODE" = all ]; then
   runner doc cargo test --workspace --doc --no-fail-fast
+  # The kernels of the other architecture, where an emulator is at hand.
+  if scripts/test-aarch64.sh ready; then
+    runner aarch64 scripts/test-aarch64.sh
+  else
+    say "aarch64: not tested; scripts/test-aarch64.sh install changes that"
+  fi
   # What published clients and readers do with the program that was just tested.
   export PROXIMADB_BIN=$TARGET/debug/proximadb
   for check in tests/clients/*.py; do

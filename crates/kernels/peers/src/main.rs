@@ -11,7 +11,7 @@ use numkong::{Dot, Euclidean, Hamming};
 use proximadb_kernels::codes::{self, Bits};
 use proximadb_kernels::huge::HugeBuffer;
 use proximadb_kernels::rows::{bits, bytes, half};
-use proximadb_kernels::{distance, map, prefetch};
+use proximadb_kernels::{distance, hadamard, map, prefetch};
 
 /// Rows of a neighbour list.
 const LIST: usize = 32;
@@ -52,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     let limit = stream(memory);
     println!("a plain sum of the memory: {limit:.1} GB/s\n");
+    println!("a Hadamard transform of 512 values: {:.0} ns\n", transform());
     println!(
         "| kernel | row, bytes | cache, ns | random, ns | random, GB/s | in order, ns | in order, GB/s | of the plain sum |"
     );
@@ -74,6 +75,18 @@ fn stream(memory: &[u8]) -> f64 {
         start.elapsed().as_nanos() as f64 / size_of_val(piece) as f64
     });
     1.0 / quartile(pieces.collect())
+}
+
+/// Nanoseconds for one transform.
+fn transform() -> f64 {
+    let mut values = vec![1.0; 512];
+    let times = (0..2000).map(|_| {
+        values.fill(1.0); // they grow by a factor of 22 each time
+        let start = Instant::now();
+        (0..16).for_each(|_| hadamard::hadamard(black_box(&mut values)));
+        start.elapsed().as_nanos() as f64 / 16.0
+    });
+    quartile(times.collect())
 }
 
 fn line(candidate: &mut Candidate, memory: &[u8], limit: f64) {
@@ -102,7 +115,7 @@ fn line(candidate: &mut Candidate, memory: &[u8], limit: f64) {
 /// Nanoseconds for a row of those that lie one after the other, `piece` bytes a call.
 fn in_order(kernel: &mut Kernel, rows: &[u8], piece: usize, stride: usize) -> f64 {
     let (mut at, mut times, begin) = (0, Vec::new(), Instant::now());
-    while begin.elapsed() < TIME {
+    while begin.elapsed() < TIME || times.len() < 100 {
         at = if at + piece > rows.len() { 0 } else { at };
         let start = Instant::now();
         black_box(kernel(black_box(&rows[at..at + piece]), None));
@@ -127,7 +140,7 @@ fn per_row(kernel: &mut Kernel, rows: &[u8], stride: usize) -> f64 {
             black_box(kernel(black_box(rows), Some(list)));
         }
         times.push(start.elapsed().as_nanos() as f64 / (lists.len() * LIST) as f64);
-        if begin.elapsed() > TIME {
+        if begin.elapsed() > TIME && times.len() > 100 {
             break;
         }
     }

@@ -1,12 +1,16 @@
 //! One distance in its three forms, and the distances of one level.
 use crate::simd::Tier;
 
+type Pair<Q, T, O> = unsafe fn(&[Q], &[T]) -> O;
+type Many<Q, T, O> = unsafe fn(&[Q], &[T], &mut [O]);
+type Ids<Q, T, O> = unsafe fn(&[Q], &[T], &[u32], &mut [O]);
+
 /// One distance: of a pair, of many rows, of rows by number. `Q`, `T` and `O` are the elements of the query,
 /// of the rows, and the result.
 pub struct Forms<Q: 'static, T: 'static, O: 'static> {
-    pub(super) pair: unsafe fn(&[Q], &[T]) -> O,
-    pub(super) many: unsafe fn(&[Q], &[T], &mut [O]),
-    pub(super) ids: unsafe fn(&[Q], &[T], &[u32], &mut [O]),
+    pub(super) pair: Pair<Q, T, O>,
+    pub(super) many: Many<Q, T, O>,
+    pub(super) ids: Ids<Q, T, O>,
 }
 
 impl<Q, T, O: Copy + Default> Forms<Q, T, O> {

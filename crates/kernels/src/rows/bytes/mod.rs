@@ -4,10 +4,10 @@
 use crate::rows::forms::{Distances, choose_level, distances};
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod vnni;
 
-#[cfg(target_arch = "x86_64")]
-compiled!(avx2, [i8, i8, i32], #[target_feature(enable = "avx2")]);
 #[cfg(target_arch = "x86_64")]
 compiled!(sse4, [i8, i8, i32], #[target_feature(enable = "sse4.1,ssse3")]);
 #[cfg(target_arch = "aarch64")]
