@@ -1,11 +1,11 @@
 //! The hash memtable: blocks of rows and one table from id to newest row.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 
 use super::{Block, Memtable, Rejected, Tombstone};
+use crate::memory::{Charge, Purpose};
 use crate::types::{IdHash, IdTable, Lsn};
 
 /// Blocks are merged up to this many rows. Larger blocks scan faster; each step towards them copies every row.
@@ -15,12 +15,11 @@ const MERGED_ROWS_MAX: usize = 4096;
 const MERGE_COUNT: usize = 8;
 
 /// See the module.
-#[derive(Default)]
 pub struct HashMemtable {
     rows: RwLock<Rows>,
     tombstones: Mutex<Vec<Tombstone>>,
     rejected: Mutex<Vec<Rejected>>,
-    bytes: AtomicUsize,
+    charge: Charge,
     since: Mutex<Option<Instant>>,
 }
 
@@ -71,14 +70,31 @@ fn size_class(rows: usize) -> u32 {
 }
 
 impl HashMemtable {
-    /// An empty one.
+    /// An empty one that is charged to nobody.
     pub fn new() -> Self {
-        Self::default()
+        Self::charged(Charge::uncounted(Purpose::Memtables))
+    }
+
+    /// An empty one; what it comes to hold is charged.
+    pub fn charged(charge: Charge) -> Self {
+        Self {
+            rows: RwLock::default(),
+            tombstones: Mutex::default(),
+            rejected: Mutex::default(),
+            charge,
+            since: Mutex::default(),
+        }
     }
 
     fn grow(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.charge.grow(bytes);
         self.since.lock().get_or_insert_with(Instant::now);
+    }
+}
+
+impl Default for HashMemtable {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -148,7 +164,7 @@ impl Memtable for HashMemtable {
     }
 
     fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.charge.bytes()
     }
 
     fn since(&self) -> Option<Instant> {

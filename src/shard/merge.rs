@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::core::Core;
-use super::upkeep::{entry_of, graph_of, open, store_manifest, swap};
+use super::upkeep::{entry_of, graph_of, open, reserve, store_manifest, swap};
+use crate::faults;
 use crate::flush::{self, GraphError, Plan};
 use crate::index::IndexError;
+use crate::memory::Purpose;
 use crate::store::{FileMeta, SegmentId, StoreError};
 use crate::view::{LiveSegment, View};
 
@@ -43,6 +45,7 @@ pub(super) fn merge(core: &Arc<Core>, view: &View, plan: &Plan) -> Result<(), Gr
     next.segments = replace(&next.segments, |entry| plan.inputs.contains(&entry.meta.id), newest);
     // Stored before the swap: if it fails, nothing has changed, and the new files are garbage.
     store_manifest(core, &mut manifest, next, live.as_ref())?;
+    let _ = faults::pass("shard::merge_published"); // past it, nothing can fail any more
     let (ids, sources, newer, origins) = (plan.inputs.clone(), inputs.clone(), live.clone(), merged.origins);
     core.between_entries(move |core| {
         // Mostly nothing has died since, and everybody waits for what is done here.
@@ -83,6 +86,8 @@ fn graph_before_service(
     if !is_walked || !flush::lacks_graph(live, &core.config.graph) {
         return Ok(None);
     }
+    let bytes = flush::build_bytes(live, &core.config.graph);
+    let Some(_building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes) else { return Ok(None) };
     match graph_of(core, live) {
         Ok(graph) => Ok(Some(graph)),
         Err(GraphError::Index(IndexError::Cancelled)) => Err(StoreError::Stopped.into()),

@@ -9,8 +9,10 @@ use roaring::RoaringBitmap;
 
 use super::core::Core;
 use super::merge::merge;
-use crate::flush::{self, GraphError, SegmentStats};
+use crate::faults;
+use crate::flush::{self, GraphError, Plan, SegmentStats};
 use crate::index::{BuildControl, GraphBuilder};
+use crate::memory::{Charge, Purpose};
 use crate::store::{
     Deletes, FileMeta, Manifest, Segment, SegmentEntry, SegmentId, SegmentMeta, StoreError, collect_garbage,
 };
@@ -76,6 +78,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(), StoreError> {
     let _writing = core.writers.read();
+    // Whatever the budget says: this is what makes room.
+    let (rows, bytes) = (frozen.memtable.rows(), frozen.memtable.bytes());
+    let _buffers = core.budget.charge(Purpose::SegmentWrites, write_bytes(rows, bytes));
     let flushed = flush::flush(&core.config, &core.segments_dir, frozen, SegmentId::new())?;
     let live = flushed.segment.as_ref().map(|meta| open(core, meta)).transpose()?;
     let mut manifest = core.manifest.lock();
@@ -105,6 +110,7 @@ fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(), StoreError> {
             segments: view.segments.iter().cloned().chain(live).collect(),
         });
     });
+    let _ = faults::pass("shard::flush_published"); // past it, nothing can fail any more
     core.marks.set_flushed(frozen.marks.lsn);
     drop(manifest);
     core.changed.notify_waiters();
@@ -150,7 +156,7 @@ pub(super) fn swap(core: &Core, next: impl FnOnce(&View) -> View) {
 
 pub(super) fn open(core: &Core, meta: &SegmentMeta) -> Result<Arc<LiveSegment>, StoreError> {
     let segment = Segment::open(&core.segments_dir, meta)?;
-    Ok(Arc::new(LiveSegment::new(segment, core.config.distance)?))
+    Ok(Arc::new(LiveSegment::new(segment, core.config.distance, &core.budget)?))
 }
 
 pub(super) fn entry_of(meta: SegmentMeta, graph: Option<FileMeta>) -> SegmentEntry {
@@ -222,6 +228,21 @@ fn tell(core: &Core) {
     gauge("proximadb_collection_quarantined_records", core.marks.rejected());
 }
 
+/// Bytes that writing a segment takes: a row group of its Parquet file, and the table of its ids.
+fn write_bytes(rows: usize, bytes: usize) -> usize {
+    bytes.min(128 << 20) + rows * 22
+}
+
+/// Has the budget room for work that can wait? Else it is done at a later tick.
+pub(super) fn reserve(core: &Core, work: &'static str, purpose: Purpose, bytes: usize) -> Option<Charge> {
+    let reserved = core.budget.reserve(purpose, bytes);
+    if reserved.is_none() {
+        metrics::counter!("proximadb_memory_deferred_total", "work" => work).increment(1);
+        tracing::debug!(collection = core.config.name, work, bytes, "deferred: memory is tight");
+    }
+    reserved
+}
+
 /// Does the most urgent thing; says whether there was any.
 fn upkeep_once(core: &Arc<Core>) -> bool {
     let view = core.view.load_full();
@@ -235,16 +256,33 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
             dead: live.dead_as_of(flushed).count() as u64,
         })
         .collect();
-    if flush::plan(&stats).is_some_and(|plan| report(core, "merge", merge(core, &view, &plan))) {
+    if let Some(plan) = flush::plan(&stats)
+        && let Some(_buffers) = reserve(core, "merge", Purpose::SegmentWrites, merge_bytes(&view, &plan))
+        && report(core, "merge", merge(core, &view, &plan))
+    {
         return true;
     }
     // Whatever could not be merged must not keep graphs from being built, nor garbage from being collected.
     let lacking = view.segments.iter().find(|live| flush::lacks_graph(live, &core.config.graph));
-    if lacking.is_some_and(|live| report(core, "graph build", build_graph(core, live))) {
+    if let Some(live) = lacking
+        && let bytes = flush::build_bytes(live, &core.config.graph)
+        && let Some(_building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes)
+        && report(core, "graph build", build_graph(core, live))
+    {
         return true;
     }
     collect(core);
     false
+}
+
+fn merge_bytes(view: &View, plan: &Plan) -> usize {
+    let inputs = view.segments.iter().filter(|live| plan.inputs.contains(&live.id()));
+    let (mut rows, mut bytes) = (0, 0);
+    for live in inputs {
+        rows += live.rows() as usize;
+        bytes += live.segment.meta().parquet.bytes as usize;
+    }
+    write_bytes(rows, bytes)
 }
 
 /// A failure is told once and tried again at the next tick.
@@ -288,6 +326,7 @@ pub(super) fn graph_of(core: &Core, live: &LiveSegment) -> Result<FileMeta, Grap
     let control: &BuildControl = &core.build;
     control.done.store(0, Ordering::Relaxed);
     let path = flush::build_graph(&core.segments_dir, live, &builder, control)?;
+    let _ = faults::pass("shard::graph_written");
     let bytes = std::fs::read(&path).map_err(|source| StoreError::Io { path, doing: "read", source })?;
     tracing::info!(
         collection = core.config.name,

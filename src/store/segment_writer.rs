@@ -18,6 +18,7 @@ use super::ids::write_ids;
 use super::parquet_writer::write_parquet;
 use super::payloads::write_payloads;
 use super::{FileMeta, RowSource, SegmentId, SegmentMeta, StoreError, Tombstone, durable};
+use crate::faults;
 use crate::types::{Distance, Lsn};
 
 /// What a segment is written from.
@@ -79,8 +80,9 @@ impl SegmentWriter {
         let ids = write_ids(&path(IDS), header, input.rows)?;
         let (parquet, crcs) = write_parquet(&path(PARQUET), input)?;
         let payload = write_payloads(&path(PAYLOAD), header, input.rows, &crcs)?;
-        fail::fail_point!("store::segment_before_dir_fsync");
+        faults::pass("store::segment_before_dir_fsync").map_err(StoreError::io(dir, "fsync directory"))?;
         durable::sync_dir(dir)?;
+        faults::pass("store::segment_written").map_err(StoreError::io(dir, "fsync directory"))?;
         Ok(SegmentMeta {
             id: input.id,
             dim: input.dim,

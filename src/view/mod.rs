@@ -18,6 +18,7 @@ use arc_swap::ArcSwapOption;
 
 use self::id_filter::IdFilter;
 use crate::index::{VectorBlock, VectorIndex};
+use crate::memory::{Charge, MemoryBudget, Purpose};
 use crate::memtable::{Block, FrozenMarks, Memtable};
 use crate::store::{Ids, Segment, SegmentId, StoreError};
 use crate::types::{Distance, IdHash, Lsn, PointId};
@@ -33,15 +34,27 @@ pub struct LiveSegment {
     dead_count: AtomicU64,
     distance: Distance,
     filter: IdFilter,
+    /// Of the stamps; dropped with them.
+    _stamps: Charge,
+    /// Of the graph.
+    graph_charge: Charge,
 }
 
 impl LiveSegment {
-    /// A segment all of whose rows are alive. Reads and checks its ids.
-    pub fn new(segment: Segment, distance: Distance) -> Result<Self, StoreError> {
+    /// A segment all of whose rows are alive. Reads and checks its ids. What it holds is charged to `budget`.
+    pub fn new(
+        mut segment: Segment,
+        distance: Distance,
+        budget: &Arc<MemoryBudget>,
+    ) -> Result<Self, StoreError> {
         let ids = segment.ids()?;
         let hashes = (0..segment.rows()).map(|row| IdHash::of(ids.text(row)));
         let filter = IdFilter::new(segment.rows() as usize, hashes);
+        segment.charge_to(budget);
+        let rows = segment.rows() as usize;
         Ok(Self {
+            _stamps: budget.charge(Purpose::Segments, rows * size_of::<AtomicU64>() + filter.bytes()),
+            graph_charge: budget.charge(Purpose::GraphMaps, 0),
             filter,
             dead: (0..segment.rows()).map(|_| AtomicU64::new(0)).collect(),
             dead_count: AtomicU64::new(0),
@@ -49,6 +62,12 @@ impl LiveSegment {
             segment: Arc::new(segment),
             distance,
         })
+    }
+
+    /// Puts a graph into service.
+    pub fn set_graph(&self, graph: Box<dyn VectorIndex>) {
+        self.graph_charge.set(graph.bytes());
+        self.graph.store(Some(Arc::new(graph)));
     }
 
     /// Its identity.

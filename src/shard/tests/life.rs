@@ -90,7 +90,12 @@ fn entries_that_nothing_holds_are_missed() {
         .collect();
     manifests.sort();
     std::fs::remove_file(manifests.pop().unwrap()).unwrap();
-    let opened = Shard::open(dir.path(), super::fixture::config(), super::fixture::tuning());
+    let opened = Shard::open(
+        dir.path(),
+        super::fixture::config(),
+        super::fixture::tuning(),
+        &crate::memory::MemoryBudget::unlimited(),
+    );
     let error = opened.err().expect("lsn 3 is gone");
     assert!(
         matches!(error, ShardError::LogBeginsLate { flushed, first, .. } if (flushed.0, first.0) == (2, 4))
