@@ -53,7 +53,8 @@ pub struct SegmentWriter;
 impl SegmentWriter {
     /// Writes the files of a segment into `dir`, durably. On failure it deletes what it wrote.
     ///
-    /// Memory: one row group (128 MiB), 11 to 22 bytes per row, and the types of the payload's fields.
+    /// Memory: one row group (128 MiB) and as much of parsed payloads, 11 to 22 bytes per row, and the types of the
+    /// payload's fields.
     pub fn write(dir: &Path, input: &SegmentInput<'_>) -> Result<SegmentMeta, StoreError> {
         let written = Self::write_files(dir, input);
         if written.is_err() {
