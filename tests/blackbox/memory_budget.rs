@@ -17,8 +17,9 @@ const BATCH: u64 = 100;
 /// Per collection: 8 MiB of vectors, so that all of them are three times the limit, and none fills its own memtable.
 const BATCHES: u64 = 80;
 const WRITERS: u64 = 4;
-/// What the program may hold beside its budget: JSON being parsed, the allocator's leftovers.
-const BESIDE_MIB: u64 = 64;
+/// What the program may hold beside its budget: JSON being parsed, the allocator's leftovers. Measured: 30 to 64 MiB;
+/// a loose bound, since it depends on the machine's load. The sharp one is that of the charges.
+const BESIDE_MIB: u64 = 112;
 /// What is charged may pass the limit by flushes under way, which are never refused. Without a budget it is 100 MiB.
 const CHARGED_MIB: f64 = 64.0;
 /// As OPERATIONS.md has it for small limits: else glibc keeps more than the limit in its arenas.

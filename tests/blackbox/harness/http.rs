@@ -35,7 +35,12 @@ impl Client {
         #[cfg(feature = "tls")]
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(60))
+            // Below the server's 30 s: nobody looks at the connection while a test does something else.
+            .pool_idle_timeout(Duration::from_secs(10))
+            .build()
+            .unwrap();
         Self { base: base.trim_end_matches('/').to_owned(), client, runtime }
     }
 
