@@ -1,32 +1,26 @@
 //! Searches a graph file.
 use std::path::{Path, PathBuf};
 
-use super::flat::exact_rows;
 use super::graph_format::{self, GraphFile};
 use super::links::Lists;
 use super::near::Near;
 use super::rescore::Rescore;
+use super::scan::scan;
 use super::scratch::Scratch;
 use super::twins::Twins;
 use super::walk::{Clock, CodedTarget, Query, Target, walk, walk_admitted};
 use super::{IndexError, IndexHits, IndexQuery, TopK, VectorBlock, VectorIndex};
-use crate::types::Distance;
+use crate::types::{Distance, RowSet};
 
-/// Rows asked whether they are admitted, to tell what kind of filter it is.
-const SAMPLE: u64 = 64;
-
-/// Share of the sample that must be admitted for a plain walk, whose candidates need not be admitted.
+/// Share of the rows that must be admitted for a plain walk, whose candidates need not be admitted.
 const PLAIN_SHARE: f64 = 0.9;
 
 /// Most candidates of a plain walk: it keeps them sorted, and each insertion moves half of them.
 const PLAIN_EF_MAX: usize = 1024;
 
-/// Distances that a walk computes per candidate kept, divided by the share of rows admitted: 6 to 12
-/// where measured.
-const WALK_COST: f64 = 8.0;
-
-/// What asking about a row costs a scan, in distances.
-const ADMIT_COST: f64 = 1.0 / 16.0;
+/// What a walk costs per candidate kept, divided by the share of rows admitted, in rows scanned: it
+/// computes 6 to 12 distances where measured, to rows that lie anywhere, and keeps the results in order.
+const WALK_COST: f64 = 25.0;
 
 /// How a search goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +35,10 @@ pub(super) enum Way {
 
 /// A built graph, in memory.
 ///
-/// How it searches depends on the share of rows admitted, which it samples. If it is nearly all, a walk
-/// keeps the `ef_search` nearest nodes and picks the admitted ones among them. If it is less, a walk keeps
-/// the `ef_search` nearest *admitted* rows and goes through the others, so recall holds and cost grows as
-/// one over the share. If that would cost more than computing the distances of all admitted rows, it does
-/// the latter; a caller who knows the rows does it cheaper yet with [`super::exact_rows`].
+/// How it searches depends on the share of rows that match and are alive. If it is nearly all, a walk
+/// keeps the `ef_search` nearest nodes and picks those rows among them. If it is less, a walk keeps
+/// the `ef_search` nearest such *rows* and goes through the others, so recall holds and cost grows as
+/// one over the share. If that would cost more than looking at all rows that match, it does the latter.
 pub struct Graph {
     path: PathBuf,
     file: GraphFile,
@@ -101,28 +94,15 @@ impl Graph {
         })
     }
 
-    /// The share of rows admitted, roughly.
-    fn admitted_share(&self, query: &IndexQuery<'_>) -> f64 {
-        let rows = self.file.rows as u64;
-        let sample = rows.min(SAMPLE);
-        // Multiples of the golden ratio: spread evenly, without a period that a filter might share.
-        let row = |at: u64| ((u64::from((at as u32).wrapping_mul(0x9e37_79b1)) * rows) >> 32) as u32;
-        let admitted = (0..sample).filter(|&at| (query.admit)(row(at))).count();
-        admitted as f64 / sample as f64
-    }
-
-    /// Would scanning all rows for admitted ones cost less than walking?
-    fn scan_is_cheaper(&self, share: f64, ef: usize) -> bool {
+    /// How to search at least cost, from how many rows match and are alive. A filter and the dead are
+    /// taken to have nothing to do with each other or with the query; where they have, `walk` notices.
+    fn way(&self, query: &IndexQuery<'_>) -> Way {
         let rows = self.file.rows as f64;
-        let share = share.max(1.0 / (2 * SAMPLE) as f64); // none in the sample doesn't mean none
-        rows * (share + ADMIT_COST) < WALK_COST * ef as f64 / share
-    }
-
-    /// How to search where that share of the rows is admitted.
-    fn way(&self, share: f64, ef: usize) -> Way {
-        if share >= PLAIN_SHARE && ef <= PLAIN_EF_MAX {
+        let matching = query.matching.map_or(self.file.rows, RowSet::count) as f64;
+        let share = matching / rows * (query.alive_rows as f64 / rows).min(1.0);
+        if share >= PLAIN_SHARE && query.ef_search <= PLAIN_EF_MAX {
             Way::Plain
-        } else if self.scan_is_cheaper(share, ef) {
+        } else if matching * share < WALK_COST * query.ef_search as f64 {
             Way::Scan
         } else {
             Way::Filtered
@@ -136,10 +116,6 @@ impl Graph {
         query: &IndexQuery<'_>,
         way: Way,
     ) -> Result<IndexHits, IndexError> {
-        if way == Way::Scan {
-            let admitted = (0..self.file.rows as u32).filter(|&row| (query.admit)(row));
-            return Ok(exact_rows(vectors, query.vector, query.k, admitted));
-        }
         let mut scratch = Scratch::pooled();
         let Some(codes) = self.file.codes() else {
             let target = Query { block: vectors, vector: query.vector };
@@ -179,6 +155,12 @@ impl Graph {
         scratch: &mut Scratch,
     ) -> Result<IndexHits, IndexError> {
         let mut clock = Clock::new(query.deadline);
+        if way == Way::Scan {
+            return match query.matching {
+                Some(matching) => scan(rescore, matching.iter(), query, scratch, &mut clock),
+                None => scan(rescore, 0..self.file.rows as u32, query, scratch, &mut clock),
+            };
+        }
         let (entries, ef) = (&self.file.entries, query.ef_search);
         let mut visited = 0;
         if way == Way::Plain {
@@ -225,11 +207,11 @@ impl Graph {
     /// Offers all admitted rows at a node's place.
     #[inline]
     fn offer(&self, distance: f32, row: u32, query: &IndexQuery<'_>, top: &mut TopK) {
-        if (query.admit)(row) {
+        if query.admits(row) {
             top.push(distance, row);
         }
         for twin in self.twins.of(row) {
-            if (query.admit)(twin) {
+            if query.admits(twin) {
                 top.push(distance, twin);
             }
         }
@@ -245,8 +227,7 @@ impl VectorIndex for Graph {
         }
         let ef_search = query.ef_search.clamp(k, self.file.rows.max(k));
         let query = IndexQuery { k, ef_search, ..*query };
-        let way = self.way(self.admitted_share(&query), ef_search);
-        self.search_by(vectors, &query, way)
+        self.search_by(vectors, &query, self.way(&query))
     }
 
     fn bytes(&self) -> usize {

@@ -42,6 +42,30 @@ impl<'a> Rescore<'a> {
         Rescore { block, vector, codes: Some((codes, query)), scale, base }
     }
 
+    /// Those of `ids` that may lie within `bound`. `estimates` has room for one per id.
+    pub(super) fn doubtful(&self, ids: &[u32], estimates: &mut [f32], bound: f32, doubtful: &mut Vec<u32>) {
+        let Some((codes, query)) = &self.codes else { return doubtful.extend(ids) };
+        codes.distances(query, ids, estimates);
+        let estimates = ids.iter().zip(estimates.iter());
+        doubtful.extend(
+            estimates.filter(|(id, estimate)| self.may_be_within(**id, **estimate, bound)).map(|(&id, _)| id),
+        );
+    }
+
+    /// Exact distances of rows.
+    pub(super) fn exact(&self, ids: &[u32], out: &mut [f32]) {
+        distances_ids(self.block, self.vector, ids, out);
+    }
+
+    /// May a row of that estimate lie within `bound`?
+    #[inline]
+    fn may_be_within(&self, row: u32, estimate: f32, bound: f32) -> bool {
+        let Some((codes, query)) = &self.codes else { return true };
+        let beyond = |estimate: f32| self.scale * estimate + self.base > bound;
+        // What isn't a number isn't beyond anything: its exact distance says where it belongs.
+        !(beyond(estimate) && beyond(estimate - codes.slack(query, row)))
+    }
+
     /// Shows `take` the exact distances of `found` (nearest first), but for rows that lie beyond the bound
     /// that it returned last however wrong their estimates are. `take` ends it with `None`.
     pub(super) fn run(
@@ -52,7 +76,7 @@ impl<'a> Rescore<'a> {
         mut take: impl FnMut(f32, u32) -> Option<f32>,
     ) {
         let mut bound = f32::INFINITY;
-        let Some((codes, query)) = &self.codes else {
+        if self.codes.is_none() {
             for near in found {
                 // All that follow are farther.
                 if near.distance() > bound {
@@ -64,17 +88,13 @@ impl<'a> Rescore<'a> {
                 }
             }
             return;
-        };
+        }
         for found in found.chunks(AT_ONCE) {
             ids.clear();
-            ids.extend(found.iter().filter_map(|near| {
-                let least = near.distance() - codes.slack(query, near.row());
-                let beyond = self.scale * least + self.base > bound;
-                // What isn't a number isn't beyond anything: its exact distance says where it belongs.
-                (!beyond).then_some(near.row())
-            }));
+            let near = found.iter().filter(|near| self.may_be_within(near.row(), near.distance(), bound));
+            ids.extend(near.map(|near| near.row()));
             distances.resize(ids.len(), 0.0);
-            distances_ids(self.block, self.vector, ids, distances);
+            self.exact(ids, distances);
             for (&row, &distance) in ids.iter().zip(distances.iter()) {
                 match take(distance, row) {
                     Some(now) => bound = now,

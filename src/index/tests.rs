@@ -11,7 +11,7 @@ use super::links::Lists;
 use super::reach::Reach;
 use super::test_data::{ALL_DISTANCES, Data, clustered};
 use super::*;
-use crate::types::GraphParams;
+use crate::types::{GraphParams, RowSet};
 
 const EF: usize = 64;
 
@@ -38,13 +38,52 @@ fn build(data: Data) -> Built {
     Built { data, graph, path, _folder: folder }
 }
 
-fn query<'a>(vector: &'a [f32], k: usize, admit: &'a (dyn Fn(u32) -> bool + Sync)) -> IndexQuery<'a> {
-    IndexQuery { vector, k, ef_search: EF, admit, deadline: None }
+/// Rows are admitted by a filter.
+fn query<'a>(vector: &'a [f32], k: usize, matching: &'a RowSet) -> IndexQuery<'a> {
+    let alive_rows = matching.rows();
+    IndexQuery {
+        vector,
+        k,
+        ef_search: EF,
+        matching: Some(matching),
+        alive: &|_| true,
+        alive_rows,
+        deadline: None,
+    }
+}
+
+/// All rows match, and those that aren't admitted are dead.
+fn query_alive<'a>(
+    vector: &'a [f32],
+    k: usize,
+    admitted: &RowSet,
+    alive: &'a (dyn Fn(u32) -> bool + Sync),
+) -> IndexQuery<'a> {
+    IndexQuery {
+        vector,
+        k,
+        ef_search: EF,
+        matching: None,
+        alive,
+        alive_rows: admitted.count(),
+        deadline: None,
+    }
 }
 
 impl Built {
     fn search(&self, vector: &[f32], k: usize, admit: &(dyn Fn(u32) -> bool + Sync)) -> IndexHits {
-        let hits = self.graph.search(self.data.block(), &query(vector, k, admit)).unwrap();
+        let admitted = RowSet::from_fn(self.data.block().len(), |row| admit(row as u32));
+        self.run(&query(vector, k, &admitted), admit)
+    }
+
+    /// The same, but rows that aren't admitted match and are dead.
+    fn search_alive(&self, vector: &[f32], k: usize, admit: &(dyn Fn(u32) -> bool + Sync)) -> IndexHits {
+        let admitted = RowSet::from_fn(self.data.block().len(), |row| admit(row as u32));
+        self.run(&query_alive(vector, k, &admitted, admit), admit)
+    }
+
+    fn run(&self, query: &IndexQuery<'_>, admit: &(dyn Fn(u32) -> bool + Sync)) -> IndexHits {
+        let hits = self.graph.search(self.data.block(), query).unwrap();
         assert!(hits.rows.is_sorted_by(|a, b| a.0 < b.0 || a.0 == b.0 && a.1 < b.1), "{:?}", hits.rows);
         assert!(hits.rows.iter().all(|hit| admit(hit.1)));
         hits
@@ -55,11 +94,12 @@ impl Built {
         let (mut found, mut all) = (0, 0);
         for vector in queries {
             let truth = exact_scan(self.data.block(), vector, 10, admit);
-            let hits = self.search(vector, 10, admit);
             // By distance, since of rows equally near any will do.
             let farthest = truth.rows.last().map_or(f32::NEG_INFINITY, |hit| hit.0);
-            found += hits.rows.iter().filter(|hit| hit.0 <= farthest).count();
-            all += truth.rows.len();
+            for hits in [self.search(vector, 10, admit), self.search_alive(vector, 10, admit)] {
+                found += hits.rows.iter().filter(|hit| hit.0 <= farthest).count();
+                all += truth.rows.len();
+            }
         }
         found as f64 / all as f64
     }
@@ -125,7 +165,8 @@ fn a_filtered_walk_finds_few_among_many() {
     let mut found = 0;
     for vector in &queries {
         let truth = exact_scan(built.data.block(), vector, 10, admit).rows;
-        let query = IndexQuery { ef_search: 20, ..query(vector, 10, &admit) };
+        let admitted = RowSet::from_fn(3_000, |row| admit(row as u32));
+        let query = IndexQuery { ef_search: 20, ..query(vector, 10, &admitted) };
         let hits = built.graph.search_by(built.data.block(), &query, Way::Filtered).unwrap();
         assert!(hits.rows.len() == 10 && hits.rows.iter().all(|hit| admit(hit.1)));
         assert!(hits.visited < 2_500, "it need not look everywhere: {}", hits.visited);
@@ -322,10 +363,10 @@ fn other_vectors_than_it_was_built_for_are_refused() {
         clustered(100, 6, Distance::Dot, 22),
     ] {
         let vector = vec![0.0; other.dim];
-        let refused = built.graph.search(other.block(), &query(&vector, 3, &|_| true));
+        let refused = built.graph.search(other.block(), &query(&vector, 3, &RowSet::all(100)));
         assert!(matches!(refused, Err(IndexError::Mismatch { .. })));
     }
-    let short = built.graph.search(built.data.block(), &query(&[0.0; 5], 3, &|_| true));
+    let short = built.graph.search(built.data.block(), &query(&[0.0; 5], 3, &RowSet::all(100)));
     assert!(matches!(short, Err(IndexError::Mismatch { .. })));
 }
 
@@ -333,7 +374,8 @@ fn other_vectors_than_it_was_built_for_are_refused() {
 fn a_search_gives_up_at_its_deadline() {
     let built = build(clustered(1_000, 6, Distance::L2, 23));
     let vector = [0.0; 6];
-    let mut query = query(&vector, 3, &|_| true);
+    let all = RowSet::all(1_000);
+    let mut query = query(&vector, 3, &all);
     query.deadline = Some(Instant::now());
     assert!(matches!(built.graph.search(built.data.block(), &query), Err(IndexError::Deadline)));
     query.deadline = Some(Instant::now() + Duration::from_secs(60));

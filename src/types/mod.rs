@@ -9,6 +9,7 @@ mod name;
 mod id_hash;
 mod position;
 mod raw;
+mod row_set;
 
 pub use batch::{Entry, Expect, Op, OpKind, Outcome, Reject, WriteBatch};
 pub use collection::{CollectionConfig, CollectionId, DIM_MAX, GraphParams};
@@ -20,3 +21,4 @@ pub use id_hash::{IdHash, IdTable, hash_id};
 pub use name::{NAME_BYTES_MAX, check_name};
 pub use position::{Lsn, PartitionPosition, Position, Positions, SourceRange, Verdict};
 pub use raw::{RawBatch, RawRecord, RawRows};
+pub use row_set::RowSet;
