@@ -6,6 +6,7 @@
 //! I1 an index is immutable once published. I2 every row can be reached. I3 `search` returns only rows
 //! that `admit` lets through, nearest first, and says how many it looked at.
 mod beam;
+mod codes;
 mod entries;
 mod flat;
 mod graph_build;
@@ -16,6 +17,7 @@ mod near;
 mod prune;
 mod random;
 mod reach;
+mod rescore;
 mod scratch;
 mod space;
 #[cfg(test)]
@@ -157,6 +159,9 @@ pub enum IndexError {
         /// Components of the query.
         query_dim: usize,
     },
+    /// The system has no memory for the codes.
+    #[error("no memory for an index; lower the memory limit of other things or write smaller segments")]
+    Memory(#[source] std::io::Error),
     /// Row numbers would run out.
     #[error("a segment of {rows} rows is too large for one index; write smaller segments")]
     TooLarge {
@@ -177,7 +182,7 @@ impl IndexError {
         match self {
             Self::Corrupt { .. } => ErrorKind::DataLoss,
             Self::Mismatch { .. } | Self::TooLarge { .. } => ErrorKind::Internal,
-            Self::Io { .. } | Self::Cancelled => ErrorKind::Unavailable,
+            Self::Io { .. } | Self::Memory(_) | Self::Cancelled => ErrorKind::Unavailable,
             Self::Deadline => ErrorKind::Timeout,
         }
     }

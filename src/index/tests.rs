@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::links::Links;
+use super::graph_search::Way;
+use super::links::Lists;
 use super::reach::Reach;
-use super::scratch::Scratch;
 use super::test_data::{ALL_DISTANCES, Data, clustered};
-use super::walk::Clock;
 use super::*;
 use crate::types::GraphParams;
 
@@ -67,23 +66,24 @@ impl Built {
 
     fn assert_all_reached(&self) {
         let file = graph_format::open(&self.path).unwrap();
-        let reach = Reach::from_entries(file.links(), &file.entries);
+        let reach = Reach::from_entries(file.links::<3>(), &file.entries);
         let twins: Vec<u32> = file.twins.iter().map(|pair| pair.1).collect();
         for row in 0..file.rows as u32 {
             assert_ne!(reach.reaches(row), twins.contains(&row), "row {row}");
         }
         assert!(file.twins.iter().all(|pair| reach.reaches(pair.0)));
-        assert_lists_fit(file.links());
+        assert_lists_fit(file.links::<3>());
     }
 }
 
-fn assert_lists_fit(links: Links<'_>) {
+fn assert_lists_fit(links: impl Lists) {
     for row in 0..links.len() as u32 {
-        let mut list = links.of(row).to_vec();
+        let mut list: Vec<u32> = links.neighbours(row).collect();
+        let len = list.len();
         assert!(list.len() <= 24 && !list.contains(&row));
         list.sort_unstable();
         list.dedup();
-        assert_eq!(list.len(), links.of(row).len(), "row {row} links to a row twice");
+        assert_eq!(list.len(), len, "row {row} links to a row twice");
     }
 }
 
@@ -125,10 +125,8 @@ fn a_filtered_walk_finds_few_among_many() {
     let mut found = 0;
     for vector in &queries {
         let truth = exact_scan(built.data.block(), vector, 10, admit).rows;
-        let (mut scratch, mut clock) = (Scratch::pooled(), Clock::new(None));
-        let query = query(vector, 10, &admit);
-        let hits =
-            built.graph.walk_filtered(built.data.block(), &query, 20, &mut scratch, &mut clock).unwrap();
+        let query = IndexQuery { ef_search: 20, ..query(vector, 10, &admit) };
+        let hits = built.graph.search_by(built.data.block(), &query, Way::Filtered).unwrap();
         assert!(hits.rows.len() == 10 && hits.rows.iter().all(|hit| admit(hit.1)));
         assert!(hits.visited < 2_500, "it need not look everywhere: {}", hits.visited);
         found += hits.rows.iter().filter(|hit| truth.contains(hit)).count();

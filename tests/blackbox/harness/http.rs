@@ -96,6 +96,18 @@ impl Client {
         }
     }
 
+    /// The sum of all series of a metric that have `label` in them; 0 while there is none.
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        let answer = self.get("/metrics");
+        let text = answer.body.as_str().expect("metrics are text");
+        let is_of = |line: &&str| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)
+        };
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        text.lines().filter(is_of).filter_map(value).sum()
+    }
+
     /// Creates a collection.
     pub fn create(&self, collection: &str, dim: usize, distance: &str) {
         let vectors = json!({ "vectors": { "size": dim, "distance": distance } });
