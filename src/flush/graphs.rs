@@ -1,4 +1,5 @@
 //! Graphs of segments that are large enough to deserve one.
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::index::{BuildControl, Graph, IndexBuilder, IndexError};
@@ -51,6 +52,8 @@ pub fn build_graph(
 
 /// Opens a graph that was built before.
 pub fn open_graph(path: &Path, segment: &LiveSegment) -> Result<(), IndexError> {
-    segment.set_graph(Box::new(Graph::open(path)?));
+    let bytes = fs::metadata(path).map_err(|source| IndexError::Io { path: path.to_owned(), source })?.len();
+    let graph = if segment.has_room_for_graph(bytes) { Graph::open(path) } else { Graph::open_mapped(path) };
+    segment.set_graph(Box::new(graph?));
     Ok(())
 }

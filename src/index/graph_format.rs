@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 
 use proximadb_kernels::codes::Bits;
 use proximadb_kernels::huge::HugeBuffer;
-use proximadb_kernels::map::{as_f32s, as_u32s};
+use proximadb_kernels::map::{Map, as_f32s, as_u32s};
 
 use super::IndexError;
 use super::codes::{Codes, FACTORS, Quantizer};
@@ -77,8 +77,7 @@ pub(super) struct GraphParts {
 
 /// A graph as it is read: the file in memory, checked, and where its parts are.
 pub(super) struct GraphFile {
-    /// Anonymous memory: file-backed maps get no huge pages, which are worth twice the speed.
-    bytes: HugeBuffer,
+    bytes: Bytes,
     pub(super) distance: Distance,
     pub(super) dim: usize,
     pub(super) rows: usize,
@@ -88,6 +87,23 @@ pub(super) struct GraphFile {
     links_max: usize,
     links: Range<usize>,
     coded: Option<CodedParts>,
+}
+
+/// A whole file.
+enum Bytes {
+    /// Anonymous memory: file-backed maps get no huge pages, which are worth twice the speed.
+    Memory(HugeBuffer),
+    Mapped(Map),
+}
+
+impl Bytes {
+    #[inline]
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Memory(buffer) => buffer.as_slice(),
+            Bytes::Mapped(map) => map.bytes(),
+        }
+    }
 }
 
 /// Where codes are.
@@ -236,7 +252,19 @@ impl Blocks {
 /// Reads a file into memory and checks every byte of it.
 pub(super) fn open(path: &Path) -> Result<GraphFile, IndexError> {
     let bytes = read(path).map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
-    parse(bytes).map_err(|reason| IndexError::Corrupt { path: path.to_owned(), reason })
+    parse(Bytes::Memory(bytes)).map_err(|reason| IndexError::Corrupt { path: path.to_owned(), reason })
+}
+
+/// Maps a file and checks every byte of it.
+pub(super) fn open_mapped(path: &Path) -> Result<GraphFile, IndexError> {
+    let map = Map::open(path).map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
+    let file =
+        parse(Bytes::Mapped(map)).map_err(|reason| IndexError::Corrupt { path: path.to_owned(), reason })?;
+    if let Bytes::Mapped(map) = &file.bytes {
+        // Walks jump about: reading ahead would fill memory with lists nobody asked for. Advice only.
+        let _ = map.advise_random();
+    }
+    Ok(file)
 }
 
 fn read(path: &Path) -> io::Result<HugeBuffer> {
@@ -247,7 +275,7 @@ fn read(path: &Path) -> io::Result<HugeBuffer> {
     Ok(bytes)
 }
 
-fn parse(file: HugeBuffer) -> Result<GraphFile, String> {
+fn parse(file: Bytes) -> Result<GraphFile, String> {
     let bytes = file.as_slice();
     let header = bytes.get(..HEADER_BYTES).ok_or_else(|| format!("it has {} bytes only", bytes.len()))?;
     if &header[..8] != MAGIC {
@@ -395,8 +423,13 @@ impl GraphFile {
         Some(Codes { quantizer, factors, packed: &bytes[packed.clone()] })
     }
 
-    /// Bytes of memory.
+    /// Bytes in memory or mapped.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes.len() + self.entries.len() * 4
+        self.bytes.as_slice().len() + self.entries.len() * 4
+    }
+
+    /// Is the file mapped?
+    pub(super) fn is_mapped(&self) -> bool {
+        matches!(self.bytes, Bytes::Mapped(_))
     }
 }

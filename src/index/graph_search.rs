@@ -48,9 +48,17 @@ pub struct Graph {
 impl Graph {
     /// Reads a file that [`super::GraphBuilder`] wrote into memory and checks every byte of it.
     pub fn open(path: &Path) -> Result<Graph, IndexError> {
-        let mut file = graph_format::open(path)?;
+        Ok(Graph::of(path, graph_format::open(path)?))
+    }
+
+    /// Maps a file and checks every byte of it: takes no memory that others might need, and half the speed.
+    pub fn open_mapped(path: &Path) -> Result<Graph, IndexError> {
+        Ok(Graph::of(path, graph_format::open_mapped(path)?))
+    }
+
+    fn of(path: &Path, mut file: GraphFile) -> Graph {
         let twins = Twins::new(std::mem::take(&mut file.twins), file.rows);
-        Ok(Graph { path: path.to_owned(), file, twins })
+        Graph { path: path.to_owned(), file, twins }
     }
 
     /// Number of rows.
@@ -232,5 +240,9 @@ impl VectorIndex for Graph {
 
     fn bytes(&self) -> usize {
         self.file.bytes() + self.twins.bytes()
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.file.is_mapped()
     }
 }

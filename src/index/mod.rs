@@ -125,8 +125,10 @@ pub trait VectorIndex: Send + Sync {
     /// The nearest rows that match and are alive. May return fewer than `k` though there are more; the caller
     /// then scans.
     fn search(&self, vectors: VectorBlock<'_>, query: &IndexQuery<'_>) -> Result<IndexHits, IndexError>;
-    /// Bytes of memory it holds.
+    /// Bytes that it holds, in memory or mapped.
     fn bytes(&self) -> usize;
+    /// Is its file mapped, so that the system may take its pages back?
+    fn is_mapped(&self) -> bool;
 }
 
 /// Why an index cannot be built, opened or searched.

@@ -331,6 +331,22 @@ fn every_flipped_byte_is_noticed() {
     assert!(matches!(Graph::open(&built.path.with_extension("none")), Err(IndexError::Io { .. })));
 }
 
+#[test]
+fn a_mapped_graph_answers_as_one_in_memory() {
+    let mut data = clustered(3_010, 40, Distance::L2, 28);
+    let queries = data.split_off(10);
+    let built = build(data);
+    let mapped = Graph::open_mapped(&built.path).unwrap();
+    assert!(mapped.is_mapped() && !built.graph.is_mapped());
+    assert_eq!(mapped.bytes(), built.graph.bytes());
+    let all = RowSet::all(3_000);
+    for vector in &queries {
+        let query = query(vector, 10, &all);
+        let hits = mapped.search(built.data.block(), &query).unwrap();
+        assert_eq!(hits.rows, built.graph.search(built.data.block(), &query).unwrap().rows);
+    }
+}
+
 /// Checksums don't help against a writer that was wrong: row numbers are checked all the same.
 #[test]
 fn rows_that_do_not_exist_are_refused_in_a_file_with_good_checksums() {

@@ -72,6 +72,12 @@ impl MemoryBudget {
         (self.excess() == 0 || alone).then_some(charge)
     }
 
+    /// Is there room for bytes that stay as long as their files, and can't be made to go? Half of the limit is for
+    /// them; the other half is for what comes and goes.
+    pub fn has_lasting_room(&self, purpose: Purpose, bytes: usize) -> bool {
+        self.excess() == 0 && self.held(purpose).saturating_add(bytes) <= self.limit / 2
+    }
+
     pub(super) fn add(&self, purpose: Purpose, bytes: usize) {
         self.held[purpose as usize].fetch_add(bytes, Ordering::Relaxed);
         if purpose.is_charged() {
@@ -146,6 +152,22 @@ mod tests {
         assert!(budget.admit(Purpose::InFlight, 5000).is_none(), "not while memory is tight");
         drop(memtable);
         assert!(budget.admit(Purpose::InFlight, 5000).is_some());
+    }
+
+    #[test]
+    fn what_stays_gets_half_and_nothing_while_memory_is_tight() {
+        let budget = MemoryBudget::new(1000);
+        assert!(
+            budget.has_lasting_room(Purpose::Graphs, 500) && !budget.has_lasting_room(Purpose::Graphs, 501)
+        );
+        let graph = budget.charge(Purpose::Graphs, 300);
+        assert!(
+            budget.has_lasting_room(Purpose::Graphs, 200) && !budget.has_lasting_room(Purpose::Graphs, 201)
+        );
+        let memtable = budget.charge(Purpose::Memtables, 451);
+        assert!(!budget.has_lasting_room(Purpose::Graphs, 1), "tight");
+        drop((graph, memtable));
+        assert!(budget.has_lasting_room(Purpose::Graphs, 500));
     }
 
     #[test]

@@ -19,13 +19,15 @@ pub enum Purpose {
     Segments,
     /// Vectors, ids and payloads of segments: mapped files.
     SegmentMaps,
-    /// Graphs: mapped files.
+    /// Graphs that are held in memory.
+    Graphs,
+    /// Graphs for which there was no room: mapped files.
     GraphMaps,
 }
 
 impl Purpose {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Memtables,
         Self::LogQueue,
         Self::InFlight,
@@ -34,6 +36,7 @@ impl Purpose {
         Self::ColumnCaches,
         Self::Segments,
         Self::SegmentMaps,
+        Self::Graphs,
         Self::GraphMaps,
     ];
 
@@ -48,6 +51,7 @@ impl Purpose {
             Self::ColumnCaches => "column_caches",
             Self::Segments => "segments",
             Self::SegmentMaps => "segment_maps",
+            Self::Graphs => "graphs",
             Self::GraphMaps => "graph_maps",
         }
     }

@@ -36,8 +36,10 @@ pub struct LiveSegment {
     filter: IdFilter,
     /// Of the stamps; dropped with them.
     _stamps: Charge,
-    /// Of the graph.
-    graph_charge: Charge,
+    /// Of the graph: in memory, or mapped.
+    graph_memory: Charge,
+    graph_map: Charge,
+    budget: Arc<MemoryBudget>,
 }
 
 impl LiveSegment {
@@ -54,7 +56,9 @@ impl LiveSegment {
         let rows = segment.rows() as usize;
         Ok(Self {
             _stamps: budget.charge(Purpose::Segments, rows * size_of::<AtomicU64>() + filter.bytes()),
-            graph_charge: budget.charge(Purpose::GraphMaps, 0),
+            graph_memory: budget.charge(Purpose::Graphs, 0),
+            graph_map: budget.charge(Purpose::GraphMaps, 0),
+            budget: Arc::clone(budget),
             filter,
             dead: (0..segment.rows()).map(|_| AtomicU64::new(0)).collect(),
             dead_count: AtomicU64::new(0),
@@ -64,9 +68,16 @@ impl LiveSegment {
         })
     }
 
+    /// May a graph of so many bytes be held in memory? Else it is mapped, and walked at half the speed.
+    pub fn has_room_for_graph(&self, bytes: u64) -> bool {
+        usize::try_from(bytes).is_ok_and(|bytes| self.budget.has_lasting_room(Purpose::Graphs, bytes))
+    }
+
     /// Puts a graph into service.
     pub fn set_graph(&self, graph: Box<dyn VectorIndex>) {
-        self.graph_charge.set(graph.bytes());
+        let (memory, map) = if graph.is_mapped() { (0, graph.bytes()) } else { (graph.bytes(), 0) };
+        self.graph_memory.set(memory);
+        self.graph_map.set(map);
         self.graph.store(Some(Arc::new(graph)));
     }
 
