@@ -130,8 +130,9 @@ impl Server {
         if let Ok(Err(error)) = self.serving.await {
             tracing::warn!(%error, "the door did not close cleanly");
         }
-        let engine = self.engine;
+        let engine = Arc::clone(&self.engine);
         let _ = tokio::task::spawn_blocking(move || engine.close()).await;
+        self.engine.catalog().close().await;
     }
 }
 

@@ -105,4 +105,6 @@ impl CatalogStore for MemoryCatalog {
     async fn schema(&self, registry: &str, id: u32) -> Result<Option<String>, CatalogError> {
         Ok(self.state.lock().schemas.get(&(registry.to_string(), id)).cloned())
     }
+
+    async fn close(&self) {}
 }

@@ -60,4 +60,6 @@ pub trait CatalogStore: Send + Sync {
     async fn put_schema(&self, registry: &str, id: u32, text: &str) -> Result<(), CatalogError>;
     /// The schema kept, if any.
     async fn schema(&self, registry: &str, id: u32) -> Result<Option<String>, CatalogError>;
+    /// Brings everything into one file, after the calls in progress. Calls that come later may fail.
+    async fn close(&self);
 }

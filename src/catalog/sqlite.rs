@@ -69,11 +69,6 @@ impl SqliteCatalog {
         Ok(catalog)
     }
 
-    /// Closes the file after the calls in progress.
-    pub async fn close(&self) {
-        self.pool.close().await;
-    }
-
     /// The file is small, so it can be read whole each time it is opened.
     async fn check(&self) -> Result<(), CatalogError> {
         let (answer,): (String,) = sqlx::query_as("PRAGMA quick_check(1)")
@@ -305,6 +300,11 @@ impl CatalogStore for SqliteCatalog {
             .await
             .map_err(self.reading())?;
         Ok(row.map(|(text,)| text))
+    }
+
+    async fn close(&self) {
+        // The last connection to go moves the journal into the file.
+        self.pool.close().await;
     }
 }
 

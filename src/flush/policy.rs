@@ -31,7 +31,16 @@ pub struct Plan {
 ///
 /// Size classes grow by four, so `n` rows lie in at most `3 · log4(n)` segments, beside those that are too large
 /// to be merged again.
+///
+/// Segments without a living row come first, all at once: they cost one manifest, and where rows are replaced
+/// faster than segments can be merged there is a new one with every flush.
 pub fn plan(segments: &[SegmentStats]) -> Option<Plan> {
+    // One that has no rows at all holds deletes, and is merged like any other small one.
+    let all_dead = segments.iter().filter(|stats| stats.dead > 0 && stats.dead >= stats.rows);
+    let dead: Vec<SegmentId> = all_dead.map(|stats| stats.id).collect();
+    if !dead.is_empty() {
+        return Some(Plan { inputs: dead });
+    }
     let decayed = segments
         .iter()
         .find(|stats| stats.dead > 0 && stats.dead as f64 >= stats.rows as f64 * DEAD_SHARE_MAX);
@@ -78,6 +87,12 @@ mod tests {
     fn a_decayed_segment_is_rewritten_first() {
         let segments = stats(&[(10, 0), (10, 0), (10, 0), (10, 0), (1000, 300)]);
         assert_eq!(plan(&segments), Some(Plan { inputs: vec![segments[4].id] }));
+    }
+
+    #[test]
+    fn segments_of_dead_rows_go_together_before_anything_else() {
+        let segments = stats(&[(1000, 300), (150, 150), (0, 0), (10, 10), (20, 19)]);
+        assert_eq!(plan(&segments), Some(Plan { inputs: vec![segments[1].id, segments[3].id] }));
     }
 
     #[test]

@@ -260,6 +260,8 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
         && let Some(_buffers) = reserve(core, "merge", Purpose::SegmentWrites, merge_bytes(&view, &plan))
         && report(core, "merge", merge(core, &view, &plan))
     {
+        // Each time, not when all is done: under a load that never lets it be done the disk would fill.
+        collect(core);
         return true;
     }
     // Whatever could not be merged must not keep graphs from being built, nor garbage from being collected.
