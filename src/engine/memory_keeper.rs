@@ -106,9 +106,9 @@ impl Keeping {
         }
     }
 
-    /// Says so when memory stays full though everything has been let go of.
+    /// Says so when memory stays tight or full though everything has been let go of.
     fn complain(&mut self) {
-        if self.budget.total() < self.budget.limit() {
+        if self.budget.excess() == 0 {
             self.full_since = None;
             return;
         }
@@ -116,7 +116,11 @@ impl Keeping {
         if since.elapsed() >= PATIENCE {
             self.full_since = Some(Instant::now());
             let (limit_mib, held) = (self.budget.limit() >> 20, self.budget.describe());
-            tracing::warn!(limit_mib, held, "memory stays full: sources are held and writes refused");
+            if self.budget.total() < self.budget.limit() {
+                tracing::warn!(limit_mib, held, "memory stays tight: large writes, merges and graphs wait");
+            } else {
+                tracing::warn!(limit_mib, held, "memory stays full: sources are held and writes refused");
+            }
         }
     }
 }

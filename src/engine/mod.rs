@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use uuid::Uuid;
@@ -104,6 +105,9 @@ pub struct Engine {
     ready: AtomicBool,
 }
 
+/// How long a start waits for memory that a replayed log takes to come free.
+const FLUSH_AT_START: Duration = Duration::from_secs(10);
+
 impl Engine {
     /// Opens every collection that the catalog names.
     pub async fn open(options: EngineOptions, catalog: Arc<dyn CatalogStore>) -> Result<Self, EngineError> {
@@ -132,7 +136,8 @@ impl Engine {
             let collection = engine.open_collection(config.clone()).await?;
             engine.collections.write().insert(config.name, Arc::clone(&collection));
             if engine.budget.excess() > 0 {
-                collection.shard().flush().await;
+                // A disk that takes nothing must not keep reads from being served.
+                let _ = tokio::time::timeout(FLUSH_AT_START, collection.shard().flush()).await;
             }
         }
         Ok(engine)

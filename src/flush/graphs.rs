@@ -37,7 +37,7 @@ pub fn build_bytes(segment: &LiveSegment, params: &GraphParams) -> usize {
     segment.rows() as usize * (links * 4 * 4 + 48 + codes)
 }
 
-/// Builds a segment's graph and puts it into service; the manifest is told afterwards.
+/// Builds a segment's graph; it is to be opened, and the manifest to be told.
 pub fn build_graph(
     dir: &Path,
     segment: &LiveSegment,
@@ -46,14 +46,14 @@ pub fn build_graph(
 ) -> Result<PathBuf, GraphError> {
     let path = graph_path(dir, segment);
     builder.build(segment.vectors()?, &path, control)?;
-    open_graph(&path, segment)?;
     Ok(path)
 }
 
-/// Opens a graph that was built before.
-pub fn open_graph(path: &Path, segment: &LiveSegment) -> Result<(), IndexError> {
+/// Puts a graph that was built before into service. `leaving`: bytes of graphs that go when it has come.
+pub fn open_graph(path: &Path, segment: &LiveSegment, leaving: usize) -> Result<(), IndexError> {
     let bytes = fs::metadata(path).map_err(|source| IndexError::Io { path: path.to_owned(), source })?.len();
-    let graph = if segment.has_room_for_graph(bytes) { Graph::open(path) } else { Graph::open_mapped(path) };
+    let graph =
+        if segment.has_room_for_graph(bytes, leaving) { Graph::open(path) } else { Graph::open_mapped(path) };
     segment.set_graph(Box::new(graph?));
     Ok(())
 }

@@ -38,7 +38,7 @@ pub fn exact_scan(block: VectorBlock<'_>, query: &[f32], k: usize, admit: impl F
         }
         first += count as u32;
     }
-    IndexHits { rows: top.into_sorted(), visited: block.len() as u64 }
+    IndexHits { rows: top.into_sorted(), visited: block.len() as u64, scanned: true }
 }
 
 /// The `k` nearest of the given rows, by internal distance.
@@ -62,7 +62,7 @@ pub fn exact_rows(
             count += 1;
         }
         if count == 0 {
-            return IndexHits { rows: top.into_sorted(), visited };
+            return IndexHits { rows: top.into_sorted(), visited, scanned: true };
         }
         let (ids, distances) = (&ids[..count], &mut distances[..count]);
         distances_ids(block, query, ids, distances);

@@ -41,7 +41,7 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use proximadb_kernels::codes::Bits;
+use proximadb_kernels::codes::{Bits, DIM_MAX};
 use proximadb_kernels::huge::HugeBuffer;
 use proximadb_kernels::map::{Map, as_f32s, as_u32s};
 
@@ -58,9 +58,6 @@ const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 64;
 const ALIGNMENT: usize = 64;
 const BLOCK_BYTES: usize = 1 << 20;
-
-/// Components that codes have room for (`proximadb_kernels::codes::DIM_MAX`, less the lift).
-pub(super) const CODED_DIM_MAX: usize = proximadb_kernels::codes::DIM_MAX - 256;
 
 /// A graph as it is built.
 pub(super) struct GraphParts {
@@ -304,16 +301,16 @@ fn parse(file: Bytes) -> Result<GraphFile, String> {
     };
     let (lifted_square, error) = (f32::from_bits(number(44)), f32::from_bits(number(56)));
     let seed = u64::from(number(48)) | u64::from(number(52)) << 32;
+    let lifted_dim = dim + usize::from(distance == Distance::Dot);
     if width != width_for(rows)
         || rows > super::links::ROWS_MAX
         || (entries == 0) != (rows == 0)
-        || (bits.is_some() && !(1..=CODED_DIM_MAX).contains(&dim))
+        || bits.is_some_and(|bits| dim == 0 || bits.padded_dim(lifted_dim) > DIM_MAX)
     {
         return Err("its header contradicts itself".into());
     }
 
     // Lengths from the header are trusted only after the file proved to be as long as they say.
-    let lifted_dim = dim + usize::from(distance == Distance::Dot);
     let (padded, stride) = bits.map_or((0, 0), |bits| (bits.padded_dim(lifted_dim), bits.stride(lifted_dim)));
     let coded_rows = if bits.is_some() { rows as u128 } else { 0 };
     let mut end = HEADER_BYTES as u128;
@@ -346,11 +343,11 @@ fn parse(file: Bytes) -> Result<GraphFile, String> {
     let pairs = words(&twins)?.as_chunks::<2>().0;
     let twins: TwinPairs = pairs.iter().map(|&[row, twin]| (row, twin)).collect();
     let lists = &bytes[links.clone()];
+    let is_twin = check_rows(rows, &entries, &twins)?;
     match width {
-        3 => check_lists(rows, PackedLinks::<3>::new(lists, links_max))?,
-        _ => check_lists(rows, PackedLinks::<4>::new(lists, links_max))?,
+        3 => check_lists(&is_twin, PackedLinks::<3>::new(lists, links_max))?,
+        _ => check_lists(&is_twin, PackedLinks::<4>::new(lists, links_max))?,
     }
-    check_rows(rows, &entries, &twins)?;
     let coded = match bits {
         None => None,
         Some(bits) => {
@@ -380,25 +377,39 @@ fn check_blocks(body: &[u8], footer: &[u8]) -> Result<(), String> {
 }
 
 /// Row numbers below `rows` and lists without holes: what checksums can't tell of a faulty writer.
-fn check_lists<const WIDTH: usize>(rows: usize, lists: PackedLinks<'_, WIDTH>) -> Result<(), String> {
+/// A row that is found by a link and as a twin too would be found twice.
+fn check_lists<const WIDTH: usize>(is_twin: &[bool], lists: PackedLinks<'_, WIDTH>) -> Result<(), String> {
+    let is_node = |row: u32| is_twin.get(row as usize) == Some(&false);
     let whole = |row: u32| {
-        lists.ends_cleanly(row) && lists.neighbours(row).all(|neighbour| (neighbour as usize) < rows)
+        let mut neighbours = lists.neighbours(row);
+        lists.ends_cleanly(row) && neighbours.all(|neighbour| is_node(row) && is_node(neighbour))
     };
-    match (0..rows as u32).find(|&row| !whole(row)) {
-        Some(row) => Err(format!("the list of row {row} names rows that don't exist")),
+    match (0..is_twin.len() as u32).find(|&row| !whole(row)) {
+        Some(row) => Err(format!("the list of row {row} names rows that are no nodes")),
         None => Ok(()),
     }
 }
 
-fn check_rows(rows: usize, entries: &[u32], twins: &[(u32, u32)]) -> Result<(), String> {
+/// Which rows are twins.
+fn check_rows(rows: usize, entries: &[u32], twins: &[(u32, u32)]) -> Result<Vec<bool>, String> {
     let exists = |row: u32| (row as usize) < rows;
     if !entries.iter().all(|&row| exists(row)) {
         return Err("an entry doesn't exist".into());
     }
-    if !twins.iter().all(|&(row, twin)| exists(row) && exists(twin)) || !twins.is_sorted() {
-        return Err("a twin doesn't exist or is out of order".into());
+    let mut is_twin = vec![false; rows];
+    for &(row, twin) in twins {
+        let fits = exists(row) && exists(twin) && row < twin;
+        if !fits || std::mem::replace(&mut is_twin[twin as usize], true) {
+            return Err("a twin doesn't exist or has two representatives".into());
+        }
     }
-    Ok(())
+    if !twins.is_sorted() || twins.iter().any(|&(row, _)| is_twin[row as usize]) {
+        return Err("twins are out of order".into());
+    }
+    if entries.iter().any(|&row| is_twin[row as usize]) {
+        return Err("an entry is a twin".into());
+    }
+    Ok(is_twin)
 }
 
 impl GraphFile {

@@ -174,7 +174,7 @@ impl Graph {
         if way == Way::Plain {
             visited += walk(links, target, entries, ef, scratch, &mut clock, |_| {})?;
             if let Some(rows) = self.pick(rescore, query, scratch) {
-                return Ok(IndexHits { rows, visited });
+                return Ok(IndexHits { rows, visited, scanned: false });
             }
         }
         let (found, walked) =
@@ -188,7 +188,7 @@ impl Graph {
             top.push(distance, row);
             Some(top.bound())
         });
-        Ok(IndexHits { rows: top.into_sorted(), visited: visited + walked })
+        Ok(IndexHits { rows: top.into_sorted(), visited: visited + walked, scanned: false })
     }
 
     /// The nearest admitted rows among the nodes a plain walk kept. `None` if that may not be all there is:

@@ -112,6 +112,8 @@ pub struct IndexHits {
     pub rows: Vec<(f32, u32)>,
     /// Distances computed.
     pub visited: u64,
+    /// Were all rows that match looked at, rather than found by links?
+    pub scanned: bool,
 }
 
 /// Builds the index file of one segment.

@@ -27,7 +27,7 @@ pub(super) fn scan(
         ids.clear();
         ids.extend(rows.by_ref().take(AT_ONCE));
         if ids.is_empty() {
-            return Ok(IndexHits { rows: top.into_sorted(), visited });
+            return Ok(IndexHits { rows: top.into_sorted(), visited, scanned: true });
         }
         visited += ids.len() as u64;
         distances.resize(ids.len(), 0.0);

@@ -136,6 +136,8 @@ fn finds_what_a_scan_finds_at_every_distance() {
         built.assert_all_reached();
         let recall = built.recall(&queries, &|_| true);
         assert!(recall >= 0.97, "{kind:?}: {recall}");
+        assert!(!built.search(&queries[0], 10, &|_| true).scanned);
+        assert!(built.search(&queries[0], 10, &|row| row < 30).scanned);
         let visited = built.search(&queries[0], 10, &|_| true).visited;
         assert!((100..1_500).contains(&visited), "{kind:?}: {visited}");
     }
@@ -367,6 +369,12 @@ fn rows_that_do_not_exist_are_refused_in_a_file_with_good_checksums() {
     let mut wrong = parts();
     wrong.twins = vec![(1, 50)];
     assert!(refused(wrong));
+    // Twins that are nodes, too: their rows would be found twice.
+    for twins in [vec![(1, 2)], vec![(1, 1)], vec![(1, 2), (1, 2)]] {
+        let mut wrong = parts();
+        wrong.twins = twins;
+        assert!(refused(wrong));
+    }
     assert!(!refused(parts()));
 }
 

@@ -58,9 +58,12 @@ impl MemoryBudget {
     ///
     /// What is larger than the room that can ever come free passes alone, rather than never.
     pub fn admit(self: &Arc<Self>, purpose: Purpose, bytes: usize) -> Option<Charge> {
-        let traffic = self.held(Purpose::InFlight) + self.held(Purpose::LogQueue);
+        // A log entry's request or batch is in flight until it is in the log, and must not stand in its way.
+        let in_flight = self.held(Purpose::InFlight);
+        let (before, own) = if purpose == Purpose::LogQueue { (0, in_flight) } else { (in_flight, 0) };
+        let traffic = before + self.held(Purpose::LogQueue);
         let charge = self.charge(purpose, bytes);
-        let alone = traffic == 0 && self.total().saturating_sub(bytes) <= self.tight_mark();
+        let alone = traffic == 0 && self.total().saturating_sub(bytes + own) <= self.tight_mark();
         (self.total() <= self.limit || alone).then_some(charge)
     }
 
@@ -74,8 +77,11 @@ impl MemoryBudget {
 
     /// Is there room for bytes that stay as long as their files, and can't be made to go? Half of the limit is for
     /// them; the other half is for what comes and goes.
-    pub fn has_lasting_room(&self, purpose: Purpose, bytes: usize) -> bool {
-        self.excess() == 0 && self.held(purpose).saturating_add(bytes) <= self.limit / 2
+    /// `leaving`: bytes of that purpose that go when these have come.
+    pub fn has_lasting_room(&self, purpose: Purpose, bytes: usize, leaving: usize) -> bool {
+        let (total, held) =
+            (self.total().saturating_sub(leaving), self.held(purpose).saturating_sub(leaving));
+        total <= self.tight_mark() && held.saturating_add(bytes) <= self.limit / 2
     }
 
     pub(super) fn add(&self, purpose: Purpose, bytes: usize) {
@@ -157,17 +163,26 @@ mod tests {
     #[test]
     fn what_stays_gets_half_and_nothing_while_memory_is_tight() {
         let budget = MemoryBudget::new(1000);
-        assert!(
-            budget.has_lasting_room(Purpose::Graphs, 500) && !budget.has_lasting_room(Purpose::Graphs, 501)
-        );
+        let room = |bytes, leaving| budget.has_lasting_room(Purpose::Graphs, bytes, leaving);
+        assert!(room(500, 0) && !room(501, 0));
         let graph = budget.charge(Purpose::Graphs, 300);
-        assert!(
-            budget.has_lasting_room(Purpose::Graphs, 200) && !budget.has_lasting_room(Purpose::Graphs, 201)
-        );
+        assert!(room(200, 0) && !room(201, 0));
+        assert!(room(500, 300), "in its place");
         let memtable = budget.charge(Purpose::Memtables, 451);
-        assert!(!budget.has_lasting_room(Purpose::Graphs, 1), "tight");
+        assert!(!room(1, 0), "tight");
         drop((graph, memtable));
-        assert!(budget.has_lasting_room(Purpose::Graphs, 500));
+        assert!(room(500, 0));
+    }
+
+    #[test]
+    fn a_request_does_not_stand_in_the_way_of_its_own_entry() {
+        let budget = MemoryBudget::new(1000);
+        let _graph = budget.charge(Purpose::Graphs, 400);
+        let _body = budget.reserve(Purpose::InFlight, 1600).unwrap();
+        let entry = budget.admit(Purpose::LogQueue, 800).unwrap();
+        assert!(budget.admit(Purpose::LogQueue, 800).is_none(), "one at a time");
+        drop(entry);
+        assert!(budget.admit(Purpose::LogQueue, 800).is_some());
     }
 
     #[test]

@@ -76,6 +76,8 @@ mod tests {
         assert_eq!(limit("4:cpu,memory:/x\n0::/a/b\n"), Some(2000));
         assert_eq!(limit("4:cpu:/x\nnonsense\n"), None);
         assert_eq!(total("MemTotal:       2 kB\nMemFree: 1 kB\n"), Some(2048));
-        assert!(memory_of_machine() > anonymous_bytes());
+        if cfg!(target_os = "linux") {
+            assert!(memory_of_machine() > anonymous_bytes());
+        }
     }
 }

@@ -163,7 +163,11 @@ impl Search<'_> {
         let found = graph.search(vectors, &query).map_err(timed)?;
         // A walk looks only so far; whoever asks for k rows that exist gets them.
         let enough = k.min(matching.map_or(vectors.len(), RowSet::count)).min(alive_rows);
-        if found.rows.len() < enough { Ok((scan(), false)) } else { Ok((found, true)) }
+        if found.rows.len() < enough {
+            return Ok((scan(), false));
+        }
+        let walked = !found.scanned;
+        Ok((found, walked))
     }
 
     fn check_deadline(&self) -> Result<(), QueryError> {

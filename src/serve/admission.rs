@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::http::header::CONTENT_LENGTH;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -33,10 +34,16 @@ pub(super) async fn admit(State(gate): State<Gate>, request: Request, next: Next
     if bytes <= SMALL {
         return next.run(request).await;
     }
+    let bytes = bytes.saturating_mul(FORMS);
+    if is_read(request.method(), request.uri().path()) {
+        // Reads go on whatever is full: they are counted, and never wait.
+        let _charge = gate.budget.charge(Purpose::InFlight, bytes);
+        return next.run(request).await;
+    }
     let since = Instant::now();
     // Only up to the tight mark: what is above it is left to those that are further on, which make room.
     let _charge = loop {
-        match gate.budget.reserve(Purpose::InFlight, bytes.saturating_mul(FORMS)) {
+        match gate.budget.reserve(Purpose::InFlight, bytes) {
             Some(charge) => break charge,
             None if since.elapsed() < gate.wait => tokio::time::sleep(PAUSE).await,
             None => {
@@ -49,4 +56,28 @@ pub(super) async fn admit(State(gate): State<Gate>, request: Request, next: Next
         }
     };
     next.run(request).await
+}
+
+/// Does the request only ask? Searches with long vectors have large bodies, too.
+fn is_read(method: &Method, path: &str) -> bool {
+    const ASKING: [&str; 7] =
+        ["/points", "/query", "/query/batch", "/search", "/search/batch", "/scroll", "/count"];
+    method == Method::POST && ASKING.iter().any(|end| path.trim_end_matches('/').ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_told_from_writes() {
+        let read = |path: &str| is_read(&Method::POST, &format!("/collections/t{path}"));
+        for path in ["/points", "/points/query", "/points/query/batch", "/points/search", "/points/scroll"] {
+            assert!(read(path), "{path}");
+        }
+        for path in ["/points/delete", "/points/payload", "/points/batch", "/points/payload/delete"] {
+            assert!(!read(path), "{path}");
+        }
+        assert!(!is_read(&Method::PUT, "/collections/t/points"));
+    }
 }

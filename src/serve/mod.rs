@@ -9,7 +9,8 @@
 //! I1 every error leaves in one shape, with the request's id and a stable code; only `error_map` knows status
 //!    codes. I2 nothing in a request is ignored silently: it has its effect, or is on a list of what has none,
 //!    or is refused. I3 what reaches the engine is checked: lengths, finiteness, ids, payloads, filters, limits.
-//! I4 a request's memory is bounded by [`Limits`], and that of all of them by the process's budget.
+//! I4 a request's memory is bounded by [`Limits`], and that of all REST writes that announce their length by the
+//!    process's budget.
 mod admission;
 mod answer;
 mod batch;

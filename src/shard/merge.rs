@@ -3,7 +3,8 @@
 //! ```text
 //!   inputs ─▶ new files ─▶ graph, if the inputs had one ─▶ stamps carried ─▶ manifest ─▶ view
 //! ```
-//! M1 until the view is replaced the inputs serve, with their graphs: a merge costs no search its index.
+//! M1 until the view is replaced the inputs serve, with their graphs: a merge costs no search its index,
+//! unless memory is too tight to build the new one.
 //! M2 rows that die meanwhile are dead in the new segment before anybody reads it.
 use std::sync::Arc;
 use std::time::Instant;
@@ -87,8 +88,9 @@ fn graph_before_service(
         return Ok(None);
     }
     let bytes = flush::build_bytes(live, &core.config.graph);
-    let Some(_building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes) else { return Ok(None) };
-    match graph_of(core, live) {
+    let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes) else { return Ok(None) };
+    let leaving = inputs.iter().map(|input| input.graph_bytes()).sum();
+    match graph_of(core, live, building, leaving) {
         Ok(graph) => Ok(Some(graph)),
         Err(GraphError::Index(IndexError::Cancelled)) => Err(StoreError::Stopped.into()),
         Err(error) => {

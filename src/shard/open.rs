@@ -171,7 +171,7 @@ fn open_segments(
         }
         if entry.graph.is_some() {
             // A graph can be built again; a damaged one must not keep the rows from being served.
-            if let Err(error) = open_graph(&graph_path(dir, &live), &live) {
+            if let Err(error) = open_graph(&graph_path(dir, &live), &live, 0) {
                 tracing::warn!(segment = %entry.meta.id, %error, "graph cannot be used and will be built again");
             }
         }

@@ -268,8 +268,8 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
     let lacking = view.segments.iter().find(|live| flush::lacks_graph(live, &core.config.graph));
     if let Some(live) = lacking
         && let bytes = flush::build_bytes(live, &core.config.graph)
-        && let Some(_building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes)
-        && report(core, "graph build", build_graph(core, live))
+        && let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes)
+        && report(core, "graph build", build_graph(core, live, building))
     {
         return true;
     }
@@ -307,9 +307,9 @@ fn chain_of<E: std::error::Error>(error: &E) -> String {
     }
 }
 
-fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>) -> Result<(), GraphError> {
+fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>, building: Charge) -> Result<(), GraphError> {
     let _writing = core.writers.read();
-    let graph = graph_of(core, live)?;
+    let graph = graph_of(core, live, building, 0)?;
     let mut manifest = core.manifest.lock();
     let mut next = manifest.clone();
     if let Some(entry) = next.segments.iter_mut().find(|entry| entry.meta.id == live.id()) {
@@ -322,12 +322,20 @@ fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>) -> Result<(), GraphErr
 }
 
 /// Builds a segment's graph and puts it into service; its file is for a manifest to name.
-pub(super) fn graph_of(core: &Core, live: &LiveSegment) -> Result<FileMeta, GraphError> {
+/// `building` is let go of when it is built; `leaving`: bytes of graphs that go when this one has come.
+pub(super) fn graph_of(
+    core: &Core,
+    live: &LiveSegment,
+    building: Charge,
+    leaving: usize,
+) -> Result<FileMeta, GraphError> {
     let started = Instant::now();
     let builder = GraphBuilder { params: core.config.graph, threads: core.tuning.build_threads, seed: SEED };
     let control: &BuildControl = &core.build;
     control.done.store(0, Ordering::Relaxed);
     let path = flush::build_graph(&core.segments_dir, live, &builder, control)?;
+    drop(building);
+    flush::open_graph(&path, live, leaving)?;
     let _ = faults::pass("shard::graph_written");
     let bytes = std::fs::read(&path).map_err(|source| StoreError::Io { path, doing: "read", source })?;
     tracing::info!(
@@ -344,7 +352,7 @@ pub(super) fn graph_of(core: &Core, live: &LiveSegment) -> Result<FileMeta, Grap
     })
 }
 
-/// The same rows give the same graph on every node.
+/// The same rows give the same graph on every node of the same SIMD level.
 const SEED: u64 = 0x7072_6F78_696D_6131;
 
 /// Deletes files that no kept manifest names, unless somebody is writing.

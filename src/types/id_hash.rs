@@ -29,7 +29,7 @@ pub fn hash_id(seed: u64, id: &[u8]) -> u64 {
     fold(fold(state ^ u64::from_le_bytes(last), PI), E)
 }
 
-/// An id's hash in this process; the same in every table, so that it is computed once for all look-ups.
+/// An id's hash in this process; the same in every table, so that it is computed once for all look-ups of one change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdHash(u64);
 

@@ -69,8 +69,14 @@ impl LiveSegment {
     }
 
     /// May a graph of so many bytes be held in memory? Else it is mapped, and walked at half the speed.
-    pub fn has_room_for_graph(&self, bytes: u64) -> bool {
-        usize::try_from(bytes).is_ok_and(|bytes| self.budget.has_lasting_room(Purpose::Graphs, bytes))
+    pub fn has_room_for_graph(&self, bytes: u64, leaving: usize) -> bool {
+        let room = |bytes| self.budget.has_lasting_room(Purpose::Graphs, bytes, leaving);
+        usize::try_from(bytes).is_ok_and(room)
+    }
+
+    /// Bytes of memory that the graph takes; 0 if it is mapped or there is none.
+    pub fn graph_bytes(&self) -> usize {
+        self.graph_memory.bytes()
     }
 
     /// Puts a graph into service.

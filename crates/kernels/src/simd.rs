@@ -16,7 +16,7 @@ pub enum Tier {
     Avx,
     /// 32 bytes with FMA, since 2013.
     Avx2,
-    /// 64 bytes: F and BW, since 2017.
+    /// 64 bytes: F, BW, VL and DQ, since 2017.
     Avx512,
 }
 
@@ -53,7 +53,12 @@ impl Tier {
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw"),
+            Tier::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+            }
             _ => false,
         }
     }

@@ -1,5 +1,5 @@
 //! How many bits a segment's rows need, told by a sample.
-use proximadb_kernels::codes::Bits;
+use proximadb_kernels::codes::{Bits, DIM_MAX};
 
 use super::{CodedQuery, Codes, EncodeWork, FACTORS, Quantizer};
 use crate::index::random::Random;
@@ -34,7 +34,7 @@ pub(in crate::index) fn choose(space: &Space<'_>, seed: u64) -> Option<Quantizer
     let centre = centre(space, &rows)?;
     [Bits::Four, Bits::Seven].into_iter().find_map(|bits| {
         let floats = space.dim() * size_of::<f32>();
-        if 2 * bits.stride(space.dim()) >= floats {
+        if 2 * bits.stride(space.dim()) >= floats || bits.padded_dim(space.dim()) > DIM_MAX {
             return None;
         }
         let mut quantizer = Quantizer::new(bits, space.dim(), seed, Vec::new(), 0.0);

@@ -6,8 +6,8 @@
 //!   |r - q|² ≈ |r|² + |q|² - 2 scale · ⟨2u - (2^bits - 1), q⟩        one integer dot product
 //! ```
 //! C1 the estimate is unbiased: `scale = |r|² / ⟨2u - (2^bits - 1), r⟩`. C2 its error is a small multiple of
-//! `|r| |q|`, measured when the codes are made and kept with them. C3 the same rows and seed give the same
-//! codes at every SIMD level.
+//! `|r| |q|`, measured when the codes are made and kept with them. C3 the same rows, seed and SIMD
+//! level give the same codes, whatever the number of threads.
 //!
 //! Distances are squared l2 in the space that graphs are built in (see `space`).
 //!

@@ -92,6 +92,8 @@ fn few_components_are_left_as_they_are() {
         let data = clustered(300, dim, Distance::L2, 34);
         assert!(choose(&Space::new(data.block()), 1).is_none(), "{dim}");
     }
+    // More than the kernels' sums have room for.
+    assert!(choose(&Space::new(clustered(3, 1 << 16, Distance::Dot, 34).block()), 1).is_none());
     assert!(choose(&Space::new(clustered(0, 64, Distance::L2, 34).block()), 1).is_none());
 }
 
