@@ -3,6 +3,7 @@
 Answers are found by blocks in f32, then the best are ranked again in f64. A row counts as found if it is no
 farther than the k-th (rows equally near are as good as each other).
 """
+
 import json
 import pathlib
 import sys
@@ -32,7 +33,10 @@ def synthetic(rows: int, dim: int, queries: int, seed: int = 20260101, clusters:
     """
     random = np.random.default_rng(seed)
     rank = min(4 * inner, dim)
-    shape = random.standard_normal((rank, dim), dtype=np.float32) / np.sqrt(np.arange(1, rank + 1, dtype=np.float32))[:, None]
+    shape = (
+        random.standard_normal((rank, dim), dtype=np.float32)
+        / np.sqrt(np.arange(1, rank + 1, dtype=np.float32))[:, None]
+    )
     centres = random.standard_normal((clusters, rank), dtype=np.float32) @ shape
     centres *= 1.1 / np.linalg.norm(centres, axis=1).mean()
     bases = random.standard_normal((64, inner, dim), dtype=np.float32)

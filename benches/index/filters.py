@@ -7,6 +7,7 @@
 Settings are the engine's cheapest with recall 0.98 without a filter, and the rate without a filter is taken at that
 setting, with calls of one query each, as searches with filters are.
 """
+
 import pathlib
 
 import numpy as np
@@ -20,7 +21,12 @@ SHARES = [0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9, 1.0]
 KINDS = ["random", "correlated", "anti-correlated"]
 RECALL = 0.98
 # One variant each; hnswlib asks a function of Python about each row it meets, the others look into a bitmap.
-ENGINES = {"ProximaDB": "default", "hnswlib": "M 16, efC 128", "faiss HNSW": "Flat M 16, efC 128", "hnsw_rs": "M 16, efC 128"}
+ENGINES = {
+    "ProximaDB": "default",
+    "hnswlib": "M 16, efC 128",
+    "faiss HNSW": "Flat M 16, efC 128",
+    "hnsw_rs": "M 16, efC 128",
+}
 ANCHOR = 30  # which neighbour of the query stands for it
 
 
@@ -80,7 +86,10 @@ def run(bench, data: DataSet, wanted: list[str], k: int = 10) -> list[dict]:
     out = []
     for variant in variants(len(data.base), data.dim):
         if variant.group in wanted and ENGINES.get(variant.group) == variant.label:
-            out += engine(bench, data, variant, answers, k)
+            try:
+                out += engine(bench, data, variant, answers, k)
+            except RuntimeError as error:
+                say(f"{data.name}, filters: {variant.group} failed: {error}")
     return out
 
 
@@ -100,12 +109,19 @@ def engine(bench, data: DataSet, variant, answers: dict, k: int) -> list[dict]:
         for (kind, share), (rows, far) in answers.items():
             answer = session.ask("filter", found, **ask, masks=mask_name(kind, share))
             got = recall(np.fromfile(found, np.uint32).reshape(-1, k), rows, far, k)
-            case = {"engine": variant.group, "kind": kind, "share": share, "recall": got, "relative": rate(answer) / plain}
+            case = {
+                "engine": variant.group,
+                "kind": kind,
+                "share": share,
+                "recall": got,
+                "relative": rate(answer) / plain,
+            }
             out.append(case | {"params": start["params"], "cpu_us": 1e6 / rate(answer)})
     worst = min(out, key=lambda case: case["recall"])
     slowest = min(out, key=lambda case: case["relative"])
     say(
-        f"{data.name}, filters, {variant.group} {start['params']}: least recall {worst['recall']:.3f} ({worst['kind']} {worst['share']:g}), "
+        f"{data.name}, filters, {variant.group} {start['params']}: "
+        f"least recall {worst['recall']:.3f} ({worst['kind']} {worst['share']:g}), "
         f"slowest {slowest['relative']:.2f}× ({slowest['kind']} {slowest['share']:g})"
     )
     return out

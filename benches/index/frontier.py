@@ -1,4 +1,5 @@
 """Which settings are worth having, and what they give at a recall."""
+
 import math
 
 

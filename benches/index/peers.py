@@ -1,8 +1,9 @@
 """The libraries with Python packages, one process each: `peers.py hnswlib|faiss|usearch DATA_FOLDER`.
 
-Answers the same commands as the Rust program beside it, one JSON line each. Many queries are one call, whose loop is the
-library's own C++; latency is of calls with one query each, Python's share included.
+Answers the same commands as the Rust program beside it, one JSON line each. Many queries are one call, whose loop is
+the library's own C++; latency is of calls with one query each, Python's share included.
 """
+
 import json
 import pathlib
 import sys
@@ -61,8 +62,12 @@ class Usearch:
         from usearch.index import Index
 
         index = Index(
-            ndim=self.data.dim, metric="ip" if self.data.cosine else "l2sq", dtype=params["dtype"],
-            connectivity=params["m"], expansion_add=params["ef_construct"], enable_key_lookups=False,
+            ndim=self.data.dim,
+            metric="ip" if self.data.cosine else "l2sq",
+            dtype=params["dtype"],
+            connectivity=params["m"],
+            expansion_add=params["ef_construct"],
+            enable_key_lookups=False,
         )
         index.add(np.arange(len(rows)), rows, threads=threads)
         index.save(path)
@@ -155,6 +160,7 @@ class Session:
 
     def search(self, command):
         k, params, threads = command["k"], command["params"], command["threads"]
+
         def call(part, _):
             if not command.get("single"):
                 return self.engine.search(part, k, params, threads)
@@ -171,7 +177,9 @@ class Session:
         masks = self.masks[1]
         queries = self.data.queries[: len(masks)]
         k, params = command["k"], command["params"]
-        return self.measured(command, queries, lambda part, at: self.engine.filter(part, masks[at : at + len(part)], k, params))
+        return self.measured(
+            command, queries, lambda part, at: self.engine.filter(part, masks[at : at + len(part)], k, params)
+        )
 
     def measured(self, command, queries, call):
         found = call(queries, 0).astype(np.int64)

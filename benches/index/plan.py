@@ -3,6 +3,7 @@
 `build` goes to the engine as it is. Graphs have M 16 and 128 candidates while building, and a second setting
 that builds longer; quantizers have about 2 sqrt(rows) lists.
 """
+
 import dataclasses
 import math
 
@@ -29,13 +30,20 @@ PEERS = ["hnswlib", "faiss HNSW", "faiss IVF-PQ", "faiss RaBitQ", "usearch"]
 def variants(rows: int, dim: int) -> list[Variant]:
     graphs = [(16, 128), (32, 256)]
     lists = 2 ** round(math.log2(1.7 * math.sqrt(rows)))
-    out = [Variant("ProximaDB", "proximadb", "default", {}, {}), Variant("ProximaDB", "proximadb", "M 16, efC 200", {"m": 16, "ef_construct": 200}, {})]
+    out = [
+        Variant("ProximaDB", "proximadb", "default", {}, {}),
+        Variant("ProximaDB", "proximadb", "M 16, efC 200", {"m": 16, "ef_construct": 200}, {}),
+    ]
     out += [Variant("hnswlib", "hnswlib", f"M {m}, efC {ef}", {"m": m, "ef_construct": ef}, {}) for m, ef in graphs]
     for m, ef, store in [(16, 128, "Flat"), (32, 256, "Flat"), (32, 256, "SQ8")]:
         build = {"factory": f"HNSW{m},{store}", "ef_construct": ef}
         out.append(Variant("faiss HNSW", "faiss", f"{store} M {m}, efC {ef}", build, {}))
     rescore = (2, 4, 8, 16)
-    for name, group in [(f"PQ{dim // 2}x4fs", "faiss IVF-PQ"), ("RaBitQfs", "faiss RaBitQ"), ("RaBitQfs4", "faiss RaBitQ")]:
+    for name, group in [
+        (f"PQ{dim // 2}x4fs", "faiss IVF-PQ"),
+        ("RaBitQfs", "faiss RaBitQ"),
+        ("RaBitQfs4", "faiss RaBitQ"),
+    ]:
         factory = f"IVF{lists},{name},RFlat"
         search = {"kind": "RaBitQ" if "RaBitQ" in name else "PQ"}
         out.append(Variant(group, "faiss", factory.replace(",", " "), {"factory": factory}, search, rescore))

@@ -1,4 +1,6 @@
 """Tables in Markdown, and the files of docs/bench."""
+
+import math
 import pathlib
 
 import plot
@@ -45,11 +47,17 @@ def table(found: dict) -> list[str]:
     ]
     for result in found["results"]:
         build, (own, mapped) = result["build"], held(result)
-        files = mega(result["file_bytes"]) + (f" + {mega(result['rows_bytes'])} of rows" if result["rows_bytes"] else "")
+        files = mega(result["file_bytes"]) + (
+            f" + {mega(result['rows_bytes'])} of rows" if result["rows_bytes"] else ""
+        )
         two = result.get("two", [])
         cells = [
-            result["group"], result["label"], f"{build['wall_s']:.1f} ({build['cpu_s']:.1f})", files,
-            f"{mega(own)} + {mega(mapped)}", f"{result['open']['first_s'] * 1e3:,.0f}",
+            result["group"],
+            result["label"],
+            f"{build['wall_s']:.1f} ({build['cpu_s']:.1f})",
+            files,
+            f"{mega(own)} + {mega(mapped)}",
+            f"{result['open']['first_s'] * 1e3:,.0f}",
             *(number(rate_at(result["one"], target)) for target in TARGETS),
             *(latency(result["one"], target) for target in TARGETS),
             *(number(rate_at(two, target, "wall_s")) for target in TARGETS),
@@ -72,15 +80,18 @@ def against_best(results: list[dict]) -> list[str]:
         graph, _ = best(results, [group for group in PEERS if "IVF" not in group and "RaBitQ" not in group], target)
         if ours and peer:
             out.append(
-                f"- At recall {target}: {ours / peer:.2f}× the best peer ({theirs['group']} {theirs['label']}, {number(peer)}/s), "
-                f"{ours / graph:.2f}× the best graph among them; {number(ours)}/s with {mine['label']}."
+                f"- At recall {target}: {ours / peer:.2f}× the best peer "
+                f"({theirs['group']} {theirs['label']}, {number(peer)}/s), "
+                f"{ours / graph if graph else math.inf:.2f}× the best graph among them; "
+                f"{number(ours)}/s with {mine['label']}."
             )
     builds = [(result["build"]["cpu_s"], result) for result in results if result["group"] == "hnswlib"]
     mine = [result for result in results if result["group"] == "ProximaDB"]
     for result in mine:
         for cpu, peer in builds:
             out.append(
-                f"- Build, {result['label']}: hnswlib with {peer['label']} takes {cpu / result['build']['cpu_s']:.1f}× the CPU time."
+                f"- Build, {result['label']}: hnswlib with {peer['label']} takes "
+                f"{cpu / result['build']['cpu_s']:.1f}× the CPU time."
             )
     return out
 
@@ -99,7 +110,9 @@ def filtered(found: dict) -> list[str]:
     for case in found["filters"]:
         cases[case["kind"], case["share"]][case["engine"]] = f"{case['recall']:.3f}, {case['relative']:.2f}×"
     for (kind, share), cells in cases.items():
-        rows.append(f"| {kind} | {share * 100:g} % | " + " | ".join(cells.get(engine, "–") for engine in engines) + " |")
+        rows.append(
+            f"| {kind} | {share * 100:g} % | " + " | ".join(cells.get(engine, "–") for engine in engines) + " |"
+        )
     return rows + [""]
 
 

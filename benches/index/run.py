@@ -6,6 +6,7 @@
 Everything measured stays in the cache folder as JSON; `--reuse` takes what an earlier run left there instead of
 measuring it again (for work on one engine: figures to be published come from one run).
 """
+
 import argparse
 import datetime
 import json
@@ -19,13 +20,14 @@ import numpy as np
 import filters
 import report
 from datasets import DataSet, prepare, recall, say
-from frontier import frontier
+from frontier import frontier, rate
 from plan import GROUPS, Variant, sweep, variants
 from session import Session, evict
 
 K = 10
 ENOUGH = 0.9995  # recall from which no engine is swept any further
 STALLED = 0.0005  # recall that rises by less over three settings is all that its codes can give
+SLOWEST = 40  # times the rate of the first setting: nobody wants recall at that price
 KEPT_BYTES = 256 << 20  # larger indexes are deleted once measured; those that filters are tried on are smaller
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
@@ -49,10 +51,17 @@ class Bench:
         folder = data.folder / "index" / variant.key
         kept = folder / "result.json"
         if (self.arguments.reuse or kept in self.done) and kept.exists():
-            return json.loads(kept.read_text())
+            result = json.loads(kept.read_text())
+            if not (self.arguments.filters and result["file_bytes"] <= KEPT_BYTES) or any(folder.glob("index*")):
+                return result
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        result = {"group": variant.group, "label": variant.label, "load": load(), "at": str(datetime.datetime.now())[:16]}
+        result = {
+            "group": variant.group,
+            "label": variant.label,
+            "load": load(),
+            "at": str(datetime.datetime.now())[:16],
+        }
         path = folder / "index"
         with self.session(variant, data, min(2, self.cores)) as session:
             result["build"] = session.ask("build", path, params=variant.build)
@@ -86,7 +95,8 @@ class Bench:
                 points.append(self.point(session, data, variant, params, folder, True))
                 reached.append(points[-1]["recall"])
                 stalled = len(reached) > 3 and reached[-1] < reached[-4] + STALLED
-                if reached[-1] >= ENOUGH or stalled:
+                slow = rate(points[-1]) < rate(points[-len(reached)]) / SLOWEST
+                if reached[-1] >= ENOUGH or stalled or slow:
                     break
         return points
 
@@ -121,8 +131,12 @@ class Bench:
 
 def machine() -> str:
     info = open("/proc/cpuinfo", encoding="ascii").read()
-    model = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "unknown")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
+    model = next(
+        (line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "unknown"
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True
+    ).stdout.strip()
     return f"{model}, {len(os.sched_getaffinity(0))} cores, load {load()} after the run, commit {commit}"
 
 
@@ -133,7 +147,9 @@ def main():
     parser.add_argument("--data", help="folder of passages.parquet and mnist.parquet with their -queries.parquet")
     parser.add_argument("--sets", default="passages,mnist,synthetic-1000000x128")
     parser.add_argument("--engines", help=f"of {', '.join(GROUPS)}; all unless named")
-    parser.add_argument("--seconds", type=float, default=0.7, help="each point is measured for as long, and three times")
+    parser.add_argument(
+        "--seconds", type=float, default=0.7, help="each point is measured for as long, and three times"
+    )
     parser.add_argument("--reuse", action="store_true")
     parser.add_argument("--one-core", action="store_true", help="skip the runs on two cores")
     parser.add_argument("--filters", action="store_true", help="also search with filters")

@@ -1,4 +1,5 @@
 """One engine in a process of its own, asked line by line."""
+
 import json
 import os
 import pathlib
@@ -28,14 +29,22 @@ class Session:
         command = [program, engine] if engine in RUST else [sys.executable, str(HERE / "peers.py"), engine]
         pools = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
         self.process = subprocess.Popen(
-            [*command, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=start,
+            [*command, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=start,
             env=os.environ | {pool: str(threads) for pool in pools},
         )
         self.threads = threads
 
     def ask(self, do: str, path: pathlib.Path, **more) -> dict:
         try:
-            print(json.dumps({"do": do, "path": str(path), "threads": self.threads, **more}), file=self.process.stdin, flush=True)
+            print(
+                json.dumps({"do": do, "path": str(path), "threads": self.threads, **more}),
+                file=self.process.stdin,
+                flush=True,
+            )
             answer = self.process.stdout.readline()
         except BrokenPipeError:
             answer = ""
