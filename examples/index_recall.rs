@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proximadb::index::{
     BuildControl, Graph, GraphBuilder, IndexBuilder, IndexQuery, VectorBlock, VectorIndex, exact_scan,
 };
-use proximadb::types::{Distance, GraphParams};
+use proximadb::types::{Distance, GraphParams, RowSet};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -163,14 +163,15 @@ fn measure(
 
     println!("   ef  recall@10   queries/s   p50 µs   p99 µs   distances/query");
     for ef_search in [16, 32, 48, 64, 96, 128, 192, 256] {
-        let speed = run(&graph, block, &queries, &truth, ef_search, &|_| true)?;
+        let speed = run(&graph, block, &queries, &truth, ef_search, None)?;
         println!("{ef_search:5}  {speed}");
     }
     for percent in [50, 10, 1] {
         let admit = move |row: u32| (row.wrapping_mul(2_654_435_761) >> 8) % 100 < percent;
         let truth: Vec<Vec<(f32, u32)>> =
             queries.iter().map(|query| exact_scan(block, query, K, admit).rows).collect();
-        let speed = run(&graph, block, &queries, &truth, 128, &admit)?;
+        let matching = RowSet::from_fn(block.len(), |row| admit(row as u32));
+        let speed = run(&graph, block, &queries, &truth, 128, Some(&matching))?;
         println!("  128  {speed}   {percent} % admitted");
     }
     Ok(())
@@ -183,14 +184,22 @@ fn run(
     queries: &[&[f32]],
     truth: &[Vec<(f32, u32)>],
     ef_search: usize,
-    admit: &(dyn Fn(u32) -> bool + Sync),
+    matching: Option<&RowSet>,
 ) -> Result<String> {
     let (mut found, mut wanted, mut visited) = (0, 0, 0);
     let mut times = Vec::new();
     let start = Instant::now();
     while times.len() < queries.len() || start.elapsed() < TIMED {
         let at = times.len() % queries.len();
-        let query = IndexQuery { vector: queries[at], k: K, ef_search, admit, deadline: None };
+        let query = IndexQuery {
+            vector: queries[at],
+            k: K,
+            ef_search,
+            matching,
+            alive: &|_| true,
+            alive_rows: block.len(),
+            deadline: None,
+        };
         let began = Instant::now();
         let hits = graph.search(block, &query)?;
         times.push(began.elapsed());

@@ -5,6 +5,7 @@
 #   bench.sh            everything
 #   bench.sh micro [FILTER]   `cargo bench` alone
 #   bench.sh load       the server alone
+#   bench.sh kernels [FILTER]   the kernels beside numkong's (not part of everything: it is minutes of C to build)
 #
 # PROXIMADB_BENCH_DIR is where data lies while it is measured: it decides what "durable" costs (Cargo's target folder).
 # BENCH_SCALE multiplies the numbers of rows (1).
@@ -16,7 +17,8 @@ cd "$ROOT"
 WHAT=${1:-all}
 case $WHAT in
   all | micro | load) shift || true ;;
-  *) echo "usage: $0 [all|micro [FILTER]|load]" >&2; exit 2 ;;
+  kernels) shift ;;
+  *) echo "usage: $0 [all|micro [FILTER]|load|kernels [FILTER]]" >&2; exit 2 ;;
 esac
 SCALE=${BENCH_SCALE:-1}
 export PROXIMADB_BENCH_DIR=${PROXIMADB_BENCH_DIR:-$TARGET/bench-data}
@@ -40,6 +42,10 @@ load() {
 }
 
 echo "machine: $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores; load $(cut -d' ' -f1-3 /proc/loadavg); commit $(git rev-parse --short HEAD)"
+if [ "$WHAT" = kernels ]; then
+  # A workspace of its own keeps its own outputs: other features of the same crates would rebuild ours.
+  exec cargo run --release --manifest-path crates/kernels/peers/Cargo.toml --target-dir "$TARGET/peers" -- "$@"
+fi
 if [ "$WHAT" != load ]; then
   cargo bench --workspace --bench '*' -- "$@"
 fi

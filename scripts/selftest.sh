@@ -72,6 +72,11 @@ fake_cargo 'exit 0'
 output=$(run_tests)
 claim "a runner without a closing line counts as failed" same "$(closing "$output")" "2 passed, 1 failed, 0 skipped"
 
+fake_cargo 'echo "SKIP: a::b needs kafka: none"; echo "SKIP: a::b needs registry: none"
+echo "test result: ok. 5 passed; 0 failed; 0 ignored"'
+output=$(run_tests)
+claim "a test that skips itself has not passed" same "$(closing "$output")" "6 passed, 0 failed, 1 skipped"
+
 # ---------------------------------------------------------------- tidy.sh: one break each
 
 tidy() { (cd "$WORK/tree" && scripts/tidy.sh 2>&1); }

@@ -12,6 +12,8 @@
 
 pub mod types;
 pub mod config;
+pub mod faults;
+pub mod memory;
 
 pub mod source;
 pub mod decode;

@@ -12,6 +12,7 @@ use crate::catalog::{CatalogStore, SqliteCatalog};
 use crate::config::ServerConfig;
 use crate::config::pipeline::{PipelineSpec, SpecErrors, load};
 use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::memory::memory_of_machine;
 use crate::serve::{Limits, router, serve};
 use crate::shard::Tuning;
 use crate::types::ErrorKind;
@@ -86,6 +87,7 @@ pub struct Server {
 impl Server {
     /// Opens everything under the data directory, starts the pipelines, and listens.
     pub async fn start(config: &ServerConfig) -> Result<Self, StartError> {
+        crate::faults::arm();
         let metrics = crate::telemetry::metrics();
         crate::serve::describe_metrics();
         let lock = lock(&config.data_dir)?;
@@ -99,6 +101,7 @@ impl Server {
         let limits = Limits {
             body_bytes_max: config.limits.body_bytes_max.as_usize(),
             timeout_default: config.limits.read_timeout.0,
+            room_wait: config.limits.propose_timeout.0,
             ..Limits::default()
         };
         let stop = CancellationToken::new();
@@ -166,6 +169,7 @@ async fn open_engine(config: &ServerConfig) -> Result<Engine, StartError> {
             threads => threads,
         },
         ef_search: config.index.ef_search,
+        memory_limit: memory_limit(config),
     };
     Ok(Engine::open(options, catalog).await?)
 }
@@ -190,6 +194,20 @@ fn tuning(config: &ServerConfig) -> Tuning {
             ..LogOptions::default()
         },
     }
+}
+
+/// The share of the machine's memory that is ours where nobody says: see [`crate::config::MemoryConfig`].
+const MEMORY_SHARE_PERCENT: u64 = 60;
+/// Where the system does not say how much there is.
+const MEMORY_UNKNOWN: u64 = 2 << 30;
+
+fn memory_limit(config: &ServerConfig) -> usize {
+    let limit = match config.memory.limit.0 {
+        0 => memory_of_machine().unwrap_or(MEMORY_UNKNOWN) / 100 * MEMORY_SHARE_PERCENT,
+        limit => limit,
+    };
+    tracing::info!(mib = limit >> 20, given = config.memory.limit.0 > 0, "memory limit");
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 fn cores() -> usize {

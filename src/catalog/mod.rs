@@ -19,7 +19,7 @@ use crate::types::CollectionConfig;
 
 pub use error::CatalogError;
 pub use memory::MemoryCatalog;
-pub use name::{NAME_BYTES_MAX, check_name};
+pub use name::check_name;
 pub use pipeline::{DesiredState, PipelineRecord};
 pub use sqlite::SqliteCatalog;
 

@@ -15,6 +15,7 @@ use sqlx::sqlite::{
 
 use super::error::check_update;
 use super::{CatalogError, CatalogStore, DesiredState, PipelineRecord, check_name};
+use crate::faults;
 use crate::types::CollectionConfig;
 
 const MIGRATIONS: [(i64, &str, &str); 1] =
@@ -52,6 +53,19 @@ impl SqliteCatalog {
         let catalog = Self { path: path.to_path_buf(), pool };
         catalog.check().await?;
         catalog.migrate().await?;
+        Ok(catalog)
+    }
+
+    /// Opens a file that must be there, for looking only: nothing is created or brought up to date. Reads all of it.
+    pub async fn open_for_reading(path: &Path) -> Result<Self, CatalogError> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await
+            .map_err(CatalogError::database(path, "open"))?;
+        let catalog = Self { path: path.to_path_buf(), pool };
+        catalog.check().await?;
         Ok(catalog)
     }
 
@@ -148,13 +162,16 @@ impl SqliteCatalog {
 impl CatalogStore for SqliteCatalog {
     async fn create_collection(&self, config: &CollectionConfig) -> Result<(), CatalogError> {
         check_name(&config.name)?;
+        let fault = |source| CatalogError::database(&self.path, "change")(sqlx::Error::Io(source));
+        faults::pass("catalog::before_insert").map_err(fault)?;
         let outcome = sqlx::query("INSERT INTO collections (name, id, config) VALUES (?, ?, ?)")
             .bind(&config.name)
             .bind(config.id.to_string())
             .bind(self.config_text(config)?)
             .execute(&self.pool)
             .await;
-        self.created(outcome, "collection", &config.name)
+        self.created(outcome, "collection", &config.name)?;
+        faults::pass("catalog::inserted").map_err(fault)
     }
 
     async fn collection(&self, name: &str) -> Result<CollectionConfig, CatalogError> {

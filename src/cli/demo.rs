@@ -261,9 +261,24 @@ fn next_things(server: &Server, data_dir: &Path) {
         "  curl -s {url}/collections/passages/points/scroll -H 'content-type: application/json' -d '{{\"limit\": 2}}'"
     );
     println!("  curl -s {url}/collections/passages/freshness");
+    println!("  pip install qdrant-client   # any published version; then");
     println!(
         "  python3 -c 'import qdrant_client as q; print(q.QdrantClient(\"{url}\").count(\"passages\"))'"
     );
+    // `make demo-kafka` runs docs/examples/hello.yaml beside its own.
+    if server.engine.pipelines().iter().any(|pipeline| pipeline.name == "hello") {
+        println!(
+            "Publish a record of your own with any Kafka producer (this one: apt-get install kcat), and find it:"
+        );
+        println!(
+            "  echo '{{\"id\": \"apple\", \"vector\": [1, 0, 0], \"colour\": \"red\"}}' | \
+             kcat -P -b 127.0.0.1:19092 -t hello"
+        );
+        println!(
+            "  curl -s {url}/collections/hello/points/query -H 'content-type: application/json' \
+             -d '{{\"query\": [0.9, 0.1, 0], \"limit\": 3, \"with_payload\": true}}'"
+        );
+    }
     println!("Ctrl-C stops it.");
 }
 

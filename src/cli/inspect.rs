@@ -5,6 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Ended;
+use crate::catalog::{CatalogStore, SqliteCatalog};
 use crate::shard::ShardError;
 use crate::store::{Deletes, Manifest, Segment, SegmentEntry};
 use crate::types::Lsn;
@@ -22,7 +23,15 @@ pub struct InspectArgs {
 #[derive(Debug, Serialize)]
 struct Report {
     sound: bool,
+    catalog: CatalogReport,
     shards: Vec<ShardReport>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct CatalogReport {
+    collections: Vec<String>,
+    pipelines: Vec<String>,
+    problems: Vec<String>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -50,7 +59,7 @@ struct SegmentReport {
 }
 
 /// Reads everything, checks every checksum, changes nothing but a torn tail of a log.
-pub fn run(args: InspectArgs) -> Ended {
+pub async fn run(args: InspectArgs) -> Ended {
     let shards = match shard_dirs(&args.dir) {
         Ok(shards) => shards,
         Err(error) => {
@@ -69,7 +78,9 @@ pub fn run(args: InspectArgs) -> Ended {
         progress.inc(1);
     }
     progress.finish_and_clear();
-    let report = Report { sound: reports.iter().all(|shard| shard.problems.is_empty()), shards: reports };
+    let catalog = inspect_catalog(&args.dir, !reports.is_empty()).await;
+    let sound = catalog.problems.is_empty() && reports.iter().all(|shard| shard.problems.is_empty());
+    let report = Report { sound, catalog, shards: reports };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default());
     } else {
@@ -92,6 +103,47 @@ fn shard_dirs(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
     shards.sort();
     Ok(shards)
+}
+
+/// Reads all of `catalog.db`, and looks for the logs of the collections that it names. Without it a start would
+/// find no collection, so it must be there where there are shards.
+async fn inspect_catalog(dir: &Path, has_shards: bool) -> CatalogReport {
+    let mut report = CatalogReport::default();
+    let path = dir.join("catalog.db");
+    if !path.exists() {
+        if has_shards {
+            let missing = format!("{} is missing, though there are collections; restore it", path.display());
+            report.problems.push(missing);
+        }
+        return report;
+    }
+    let catalog = match SqliteCatalog::open_for_reading(&path).await {
+        Ok(catalog) => catalog,
+        Err(error) => {
+            report.problems.push(in_full(&error));
+            return report;
+        }
+    };
+    match catalog.collections().await {
+        Ok(collections) => {
+            for config in collections {
+                let shard = dir.join("collections").join(config.id.to_string()).join("shard-0");
+                let log = shard.join("log").join("log.meta");
+                if !log.exists() {
+                    let (log, name) = (log.display(), &config.name);
+                    report.problems.push(format!("{log} of collection {name:?} is missing; restore it"));
+                }
+                report.collections.push(config.name);
+            }
+        }
+        Err(error) => report.problems.push(in_full(&error)),
+    }
+    match catalog.pipelines().await {
+        Ok(pipelines) => report.pipelines.extend(pipelines.into_iter().map(|pipeline| pipeline.name)),
+        Err(error) => report.problems.push(in_full(&error)),
+    }
+    catalog.close().await;
+    report
 }
 
 fn inspect(dir: &Path) -> ShardReport {
@@ -139,7 +191,9 @@ fn segment_problems(dir: &Path, entry: &SegmentEntry) -> Vec<String> {
         problems.extend(Deletes::read(dir, &entry.meta, deletes).err().map(|error| in_full(&error)));
     }
     if let Some(graph) = &entry.graph {
-        problems.extend(crate::index::Graph::open(&dir.join(&graph.name)).err().map(|error| in_full(&error)));
+        problems.extend(
+            crate::index::Graph::open_mapped(&dir.join(&graph.name)).err().map(|error| in_full(&error)),
+        );
     }
     problems
 }
@@ -173,6 +227,11 @@ fn in_full(error: &dyn std::error::Error) -> String {
 }
 
 fn print(report: &Report) {
+    let CatalogReport { collections, pipelines, problems } = &report.catalog;
+    println!("catalog: {} collections, {} pipelines", collections.len(), pipelines.len());
+    for problem in problems {
+        println!("  PROBLEM: {problem}");
+    }
     for shard in &report.shards {
         println!("{}", shard.path.display());
         println!(

@@ -87,7 +87,7 @@ pub fn run() -> ExitCode {
             Command::Collection { command } => collection::run(command).await,
             Command::Upsert(args) => upsert::run(args).await,
             Command::Search(args) => search::run(args).await,
-            Command::Inspect(args) => inspect::run(args),
+            Command::Inspect(args) => inspect::run(args).await,
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));

@@ -2,4 +2,6 @@
 pub mod pipeline;
 mod server;
 
-pub use server::{ConfigError, IndexConfig, LimitsConfig, LogConfig, MemtableConfig, ServerConfig};
+pub use server::{
+    ConfigError, IndexConfig, LimitsConfig, LogConfig, MemoryConfig, MemtableConfig, ServerConfig,
+};

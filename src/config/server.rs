@@ -19,6 +19,8 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// A pipeline file, or a directory whose `*.yaml` are all run. Default: none.
     pub pipelines: Option<PathBuf>,
+    /// Memory of the process.
+    pub memory: MemoryConfig,
     /// The write-ahead log.
     pub log: LogConfig,
     /// Rows in memory.
@@ -27,6 +29,17 @@ pub struct ServerConfig {
     pub index: IndexConfig,
     /// What one request, or all of them, may take.
     pub limits: LimitsConfig,
+}
+
+/// `[memory]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MemoryConfig {
+    /// Bytes that memtables, queues, batches in flight, caches and builds may hold together; 0 takes 60 % of what the
+    /// machine or the control group has. Default 0: the rest is for mapped segments and graphs, which are page
+    /// cache, and for what is not counted (searches, brokers' clients, the allocator). Larger: the system ends the
+    /// process when memory is short; smaller: more and smaller segments, and writers wait.
+    pub limit: ByteSize,
 }
 
 /// `[log]`
@@ -89,11 +102,18 @@ impl Default for ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 5678)),
             data_dir: PathBuf::from("proximadb-data"),
             pipelines: None,
+            memory: MemoryConfig::default(),
             log: LogConfig::default(),
             memtable: MemtableConfig::default(),
             index: IndexConfig::default(),
             limits: LimitsConfig::default(),
         }
+    }
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self { limit: ByteSize(0) }
     }
 }
 
@@ -202,6 +222,9 @@ impl ServerConfig {
         let invalid = |key, value: &dyn std::fmt::Display, problem| {
             Err(ConfigError::Invalid { key, value: value.to_string(), problem })
         };
+        if (1..16 << 20).contains(&self.memory.limit.0) {
+            return invalid("memory.limit", &self.memory.limit.0, "give at least 16MiB, or 0 for a share");
+        }
         if self.log.file_bytes_max.0 < 1 << 20 {
             return invalid("log.file_bytes_max", &self.log.file_bytes_max.0, "give at least 1MiB");
         }

@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use apache_avro::{Codec, DeflateSettings, ZstandardSettings};
-
+use super::avro_codec::Codec;
 use super::avro_cursor::Cursor;
 use super::avro_schema::{AvroSchema, AvroSchemaError};
 
@@ -109,8 +108,7 @@ impl Blocks {
         self.sync()?;
         let damaged =
             |problem: String| ContainerError::Damaged { path: self.path.clone(), at: start, problem };
-        self.header.codec.decompress(&mut block).map_err(|error| damaged(error.to_string()))?;
-        let block = bytes::Bytes::from(block);
+        let block = bytes::Bytes::from(self.header.codec.decompress(block).map_err(damaged)?);
         let mut cursor = Cursor::new(&block);
         let schema = &self.header.schema;
         let mut records = Vec::new();
@@ -191,16 +189,8 @@ fn parse_header(path: &Path, bytes: &[u8]) -> Result<(Header, usize), ContainerE
     let schema = schema.ok_or_else(|| wrong("its header has no schema".to_string()))?;
     let schema = AvroSchema::parse(&schema, &[])
         .map_err(|source| ContainerError::Schema { path: path.to_path_buf(), source })?;
-    let codec = match codec.as_str() {
-        "null" | "" => Codec::Null,
-        "deflate" => Codec::Deflate(DeflateSettings::default()),
-        "snappy" => Codec::Snappy,
-        "zstandard" => Codec::Zstandard(ZstandardSettings::default()),
-        other => {
-            return Err(wrong(format!(
-                "its codec {other:?} is not read; use null, deflate, snappy or zstandard"
-            )));
-        }
-    };
+    let codec = Codec::named(&codec).ok_or_else(|| {
+        wrong(format!("its codec {codec:?} is not read; use null, deflate, snappy or zstandard"))
+    })?;
     Ok((Header { schema, codec, sync }, 4 + cursor.position()))
 }

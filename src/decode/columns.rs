@@ -8,6 +8,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 
 use super::circuit::Circuit;
+use super::columns_rare::without_dictionary;
 use super::columns_text::{scalar, write_cell};
 use super::mapping::{Mapping, Roles, Selection, name_prefix};
 use super::row::{Place, Row};
@@ -177,8 +178,7 @@ fn find_segments(rows: &RecordBatch, segments: &[String]) -> Option<ArrayRef> {
 
 /// A dictionary's values in place of its keys; other arrays as they are.
 fn plain(array: &ArrayRef) -> ArrayRef {
-    let DataType::Dictionary(_, values) = array.data_type() else { return array.clone() };
-    arrow_cast::cast(array, values).unwrap_or_else(|_| array.clone())
+    without_dictionary(array).unwrap_or_else(|| array.clone())
 }
 
 /// Appends a row's vector; false where it is null.

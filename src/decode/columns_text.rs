@@ -1,7 +1,7 @@
 //! One cell of a column, as JSON text or as a scalar.
 //!
 //! What JSON lacks is written as for Avro: bytes become base64, decimals text, dates text (`"2026-01-31"`),
-//! timestamps integer milliseconds, NaN and infinities null. Types beyond that become their text.
+//! timestamps integer milliseconds, NaN and infinities null. Types beyond that become text too.
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Date64Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -12,6 +12,7 @@ use arrow_array::{Array, StructArray};
 use arrow_schema::{DataType, TimeUnit as ArrowUnit};
 
 use super::avro_text::date;
+use super::columns_rare::{rare_text, without_dictionary};
 use super::json_text::{write_base64, write_f32, write_f64, write_integer, write_string};
 use super::row::Scalar;
 use super::validate::Fault;
@@ -93,10 +94,14 @@ pub(super) fn write_cell(
         DataType::LargeList(_) => write_list(array.as_list::<i64>().value(index).as_ref(), out)?,
         DataType::FixedSizeList(..) => write_list(array.as_fixed_size_list().value(index).as_ref(), out)?,
         DataType::Map(..) => write_map(&array.as_map().value(index), out)?,
+        DataType::Dictionary(..) => {
+            let one = without_dictionary(array.slice(index, 1).as_ref())
+                .ok_or_else(|| Fault::decode("a dictionary's key points nowhere"))?;
+            write_cell(one.as_ref(), 0, hidden, out)?;
+        }
         other => {
-            let text = arrow_cast::display::array_value_to_string(array, index).map_err(|error| {
-                Fault::decode(format!("a value of type {other} cannot be written: {error}"))
-            })?;
+            let text = rare_text(array, index)
+                .ok_or_else(|| Fault::decode(format!("a value of type {other} cannot be written as text")))?;
             write_string(&text, out);
         }
     }

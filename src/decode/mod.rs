@@ -7,6 +7,7 @@
 //! never touches its neighbours. I3 trouble that may pass (a registry that is down) is an error for the
 //! whole batch, which is tried again; it never rejects records.
 mod avro;
+mod avro_codec;
 pub(crate) mod avro_container;
 mod avro_cursor;
 mod avro_plan;
@@ -16,6 +17,7 @@ mod base64;
 mod build;
 mod circuit;
 mod columns;
+mod columns_rare;
 mod columns_text;
 mod dead_letter;
 mod json;

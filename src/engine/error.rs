@@ -96,6 +96,14 @@ pub enum EngineError {
         /// When to retry.
         retry_after: Duration,
     },
+    /// The process's memory is full: backpressure has reached the edge.
+    #[error("{reason}; retry in {retry_after:?}, and raise memory.limit if this goes on")]
+    MemoryFull {
+        /// The limit, and what holds the memory.
+        reason: String,
+        /// When to retry.
+        retry_after: Duration,
+    },
     /// The disk is full: writes are refused, reads go on.
     #[error("the disk under {path} is full: writes are refused, reads go on; free space and retry")]
     DiskFull {
@@ -203,6 +211,9 @@ impl EngineError {
             ProposeError::Closed => Self::ShuttingDown,
             ProposeError::DiskFull { path } => Self::DiskFull { path: path.display().to_string() },
             ProposeError::Overloaded { waited } => Self::Overloaded { collection, retry_after: waited },
+            error @ ProposeError::MemoryFull { waited, .. } => {
+                Self::MemoryFull { reason: error.to_string(), retry_after: waited }
+            }
             ProposeError::Log(error) => match &*error {
                 WalError::Full { path, .. } => Self::DiskFull { path: path.display().to_string() },
                 WalError::EntryTooLarge { .. } => Self::Invalid {
@@ -227,7 +238,7 @@ impl EngineError {
             Self::Filter(error) => error.kind(),
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::NotFresh { .. } | Self::Timeout { .. } => ErrorKind::Timeout,
-            Self::Overloaded { .. } => ErrorKind::Overloaded,
+            Self::Overloaded { .. } | Self::MemoryFull { .. } => ErrorKind::Overloaded,
             Self::DiskFull { .. }
             | Self::Storage { .. }
             | Self::LogStopped { .. }
@@ -251,7 +262,7 @@ impl EngineError {
             Self::Conflict { .. } => "conflict",
             Self::NotFresh { .. } => "not_fresh",
             Self::Timeout { .. } => "timeout",
-            Self::Overloaded { .. } => "overloaded",
+            Self::Overloaded { .. } | Self::MemoryFull { .. } => "overloaded",
             Self::DiskFull { .. } => "disk_full",
             Self::LogStopped { .. } => "log_stopped",
             Self::Storage { .. } => "storage",

@@ -11,6 +11,7 @@
 //! have read on the condition that nobody wrote in between. I4 every error says what the caller should do.
 mod collection;
 mod error;
+mod memory_keeper;
 mod order;
 mod search_pool;
 
@@ -24,16 +25,16 @@ use uuid::Uuid;
 
 use crate::catalog::{CatalogStore, DesiredState, check_name};
 use crate::ingest::{Ingest, PipelineState};
+use crate::memory::MemoryBudget;
 use crate::shard::{Shard, Tuning};
-use crate::types::{CollectionConfig, CollectionId, Distance, GraphParams};
+use crate::types::{CollectionConfig, CollectionId, DIM_MAX, Distance, GraphParams};
 
 pub use crate::shard::ShardInfo as CollectionInfo;
 pub use collection::{Collection, QuarantinedRecord, Wait};
 pub use error::EngineError;
 pub use search_pool::SearchPool;
 
-/// Components of a vector at most: one row must stay well below a log entry's limit.
-const DIM_MAX: u32 = 65_536;
+use memory_keeper::MemoryKeeper;
 
 /// A collection to be created.
 #[derive(Debug, Clone)]
@@ -82,15 +83,22 @@ pub struct EngineOptions {
     pub search_threads: usize,
     /// Candidates kept while walking graphs, where a request names no number.
     pub ef_search: usize,
+    /// Bytes that the process may hold, see [`MemoryBudget`].
+    pub memory_limit: usize,
 }
+
+/// Collections by name.
+type Collections = RwLock<BTreeMap<String, Arc<Collection>>>;
 
 /// All collections and pipelines of a node.
 pub struct Engine {
     options: EngineOptions,
     catalog: Arc<dyn CatalogStore>,
-    collections: RwLock<BTreeMap<String, Arc<Collection>>>,
+    collections: Arc<Collections>,
     pipelines: RwLock<BTreeMap<String, Arc<Ingest>>>,
     searches: Arc<SearchPool>,
+    budget: Arc<MemoryBudget>,
+    keeper: MemoryKeeper,
     /// One creation or deletion at a time, so that catalog, directory and map agree.
     changing: tokio::sync::Mutex<()>,
     ready: AtomicBool,
@@ -102,10 +110,18 @@ impl Engine {
         let searches = SearchPool::start(options.search_threads).map_err(|error| EngineError::Catalog {
             reason: format!("cannot start search threads: {error}"),
         })?;
+        let budget = MemoryBudget::new(options.memory_limit);
+        let collections = Arc::new(Collections::default());
+        // Before the first collection is opened: what their logs hold may be more than the limit, if that was lowered.
+        let keeper = MemoryKeeper::start(Arc::clone(&budget), Arc::clone(&collections)).map_err(|error| {
+            EngineError::Catalog { reason: format!("cannot start the thread that keeps memory: {error}") }
+        })?;
         let engine = Self {
             options,
             catalog,
-            collections: RwLock::default(),
+            collections,
+            budget,
+            keeper,
             pipelines: RwLock::default(),
             searches: Arc::new(searches),
             changing: tokio::sync::Mutex::new(()),
@@ -114,9 +130,17 @@ impl Engine {
         for config in engine.catalog.collections().await.map_err(EngineError::from_catalog)? {
             engine.check_present(&config)?;
             let collection = engine.open_collection(config.clone()).await?;
-            engine.collections.write().insert(config.name, collection);
+            engine.collections.write().insert(config.name, Arc::clone(&collection));
+            if engine.budget.excess() > 0 {
+                collection.shard().flush().await;
+            }
         }
         Ok(engine)
+    }
+
+    /// The process's memory.
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.budget
     }
 
     /// The catalog, for what is kept beside collections.
@@ -127,9 +151,10 @@ impl Engine {
     async fn open_collection(&self, config: CollectionConfig) -> Result<Arc<Collection>, EngineError> {
         let dir = self.collection_dir(config.id).join("shard-0");
         let (tuning, name) = (self.options.tuning.clone(), config.name.clone());
+        let budget = Arc::clone(&self.budget);
         let opening = {
             let config = config.clone();
-            tokio::task::spawn_blocking(move || Shard::open(&dir, config, tuning))
+            tokio::task::spawn_blocking(move || Shard::open(&dir, config, tuning, &budget))
         };
         let shard = opening
             .await
@@ -308,6 +333,7 @@ impl Engine {
         for collection in collections {
             collection.shard().close();
         }
+        self.keeper.stop();
         self.searches.close();
     }
 }
@@ -343,14 +369,7 @@ fn check(new: &NewCollection) -> Result<(), EngineError> {
     if !(1..=DIM_MAX).contains(&new.dim) {
         return Err(invalid("vectors.size", format!("{} components; give 1 to {DIM_MAX}", new.dim)));
     }
-    let GraphParams { m, ef_construct, .. } = new.graph;
-    if !(2..=128).contains(&m) {
-        return Err(invalid("hnsw_config.m", format!("{m}; give 2 to 128")));
-    }
-    if !(1..=4096).contains(&ef_construct) {
-        return Err(invalid("hnsw_config.ef_construct", format!("{ef_construct}; give 1 to 4096")));
-    }
-    Ok(())
+    new.graph.check().map_err(|(key, problem)| invalid(&format!("hnsw_config.{key}"), problem))
 }
 
 /// Searches that still hold the collection keep its mapped files until they end.

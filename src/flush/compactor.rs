@@ -1,8 +1,11 @@
 //! Several segments become one, without the rows that no reader to come can see.
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use crate::store::{PickedRows, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError, Tombstone};
+use crate::store::{
+    PickedRows, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError, Tombstone, VectorForm,
+};
 use crate::types::{CollectionConfig, Lsn};
 use crate::view::LiveSegment;
 
@@ -18,7 +21,7 @@ pub struct Compacted {
 ///
 /// Not a later LSN: a crash replays the log from `flushed`, and replay must find the rows it found the
 /// first time. `others_remain`: segments outside the merge may hold older versions of deleted points, so the
-/// tombstones are carried on for readers of plain Parquet.
+/// tombstones are carried on for readers of plain Parquet. `stop` ends it early, with an error.
 pub fn compact(
     config: &CollectionConfig,
     dir: &Path,
@@ -26,6 +29,7 @@ pub fn compact(
     flushed: Lsn,
     others_remain: bool,
     id: SegmentId,
+    stop: &AtomicBool,
 ) -> Result<Compacted, StoreError> {
     let mut origins = Vec::new();
     let mut tombstones: Vec<Tombstone> = Vec::new();
@@ -40,9 +44,15 @@ pub fn compact(
         return Ok(Compacted { segment: None, origins });
     }
     let segments = inputs.iter().map(|input| Arc::clone(&input.segment)).collect();
-    let rows = PickedRows::new(segments, origins.clone());
-    let input =
-        SegmentInput { id, dim: config.dim, distance: config.distance, rows: &rows, tombstones: &tombstones };
+    let rows = PickedRows::new(segments, origins.clone(), stop);
+    let input = SegmentInput {
+        id,
+        dim: config.dim,
+        distance: config.distance,
+        rows: &rows,
+        tombstones: &tombstones,
+        vectors: VectorForm::Packed,
+    };
     let segment = Some(SegmentWriter::write(dir, &input)?);
     Ok(Compacted { segment, origins })
 }

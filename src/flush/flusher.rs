@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::memtable::{Block, Memtable};
 use crate::store::{
     QuarantineFile, Quarantined, RowRef, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError,
-    Tombstone,
+    Tombstone, VectorForm,
 };
 use crate::types::CollectionConfig;
 use crate::view::Frozen;
@@ -40,6 +40,8 @@ pub fn flush(
                 distance: config.distance,
                 rows: &rows,
                 tombstones: &tombstones,
+                // Most are merged within minutes, and the writers that fill memtables wait for this one.
+                vectors: VectorForm::Plain,
             },
         )?),
     };

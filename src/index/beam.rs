@@ -8,8 +8,8 @@ use super::near::Near;
 #[derive(Debug, Default)]
 pub(super) struct Beam {
     capacity: usize,
+    /// Those that were walked are marked.
     nearest: Vec<Near>,
-    walked: Vec<bool>,
     /// No candidate before this one waits to be walked.
     waiting: usize,
 }
@@ -19,8 +19,16 @@ impl Beam {
     pub(super) fn start(&mut self, capacity: usize) {
         self.capacity = capacity;
         self.nearest.clear();
-        self.walked.clear();
         self.waiting = 0;
+    }
+
+    /// The distance beyond which candidates are not kept.
+    #[inline]
+    pub(super) fn bound(&self) -> f32 {
+        if self.nearest.len() < self.capacity {
+            return f32::INFINITY;
+        }
+        self.nearest.last().map_or(f32::NEG_INFINITY, |near| near.distance())
     }
 
     /// Offers a candidate that was never offered before.
@@ -28,16 +36,12 @@ impl Beam {
     pub(super) fn insert(&mut self, near: Near) {
         if self.nearest.len() >= self.capacity {
             match self.nearest.last() {
-                Some(&farthest) if near < farthest => {
-                    self.nearest.pop();
-                    self.walked.pop();
-                }
+                Some(&farthest) if near < farthest => self.nearest.pop(),
                 _ => return,
-            }
+            };
         }
         let at = self.nearest.partition_point(|&other| other < near);
         self.nearest.insert(at, near);
-        self.walked.insert(at, false);
         self.waiting = self.waiting.min(at);
     }
 
@@ -46,8 +50,9 @@ impl Beam {
     pub(super) fn walk_next(&mut self) -> Option<Near> {
         let at = self.next_waiting()?;
         self.waiting = at + 1;
-        self.walked[at] = true;
-        Some(self.nearest[at])
+        let near = self.nearest[at];
+        self.nearest[at] = near.marked();
+        Some(near)
     }
 
     /// The nearest that was not walked yet.
@@ -56,15 +61,17 @@ impl Beam {
         self.next_waiting().map(|at| self.nearest[at])
     }
 
-    /// All candidates, nearest first.
-    pub(super) fn nearest(&self) -> &[Near] {
+    /// All candidates, nearest first, without marks.
+    pub(super) fn finish(&mut self) -> &[Near] {
+        self.nearest.iter_mut().for_each(|near| *near = near.unmarked());
+        self.waiting = 0;
         &self.nearest
     }
 
     #[inline]
     fn next_waiting(&self) -> Option<usize> {
-        let waits = self.walked.get(self.waiting..)?;
-        waits.iter().position(|&walked| !walked).map(|after| self.waiting + after)
+        let waits = self.nearest.get(self.waiting..)?;
+        waits.iter().position(|near| !near.is_marked()).map(|after| self.waiting + after)
     }
 }
 
@@ -97,7 +104,8 @@ mod tests {
                         model.pop_last();
                     }
                 }
-                prop_assert_eq!(beam.nearest().to_vec(), model.iter().copied().collect::<Vec<_>>());
+                let kept: Vec<Near> = beam.nearest.iter().map(|near| near.unmarked()).collect();
+                prop_assert_eq!(kept, model.iter().copied().collect::<Vec<_>>());
             }
         }
     }

@@ -65,7 +65,7 @@ fn centres(space: &Space<'_>, sample: &[u32], count: usize, random: &mut Random)
     let mut distances = vec![0.0; sample.len()];
     for _ in 0..count {
         let row = sample[draw(&to_nearest, random)];
-        space.distances(row, sample, &mut distances);
+        space.exact_distances(row, sample, &mut distances);
         to_nearest.iter_mut().zip(&distances).for_each(|(least, &new)| *least = least.min(new));
         centres.push(space.block.row(row).to_vec());
     }

@@ -18,6 +18,7 @@ use std::thread;
 
 use parking_lot::Mutex;
 
+use super::codes;
 use super::entries::choose_entries;
 use super::graph_format::{self, GraphParts};
 use super::links::{LinksMut, NONE, ROWS_MAX, slots_for};
@@ -26,7 +27,7 @@ use super::prune::{ALPHA, Pruner};
 use super::random::Random;
 use super::reach::relink_unreached;
 use super::scratch::Scratch;
-use super::space::Space;
+use super::space::{Probe, Space};
 use super::twins::find_twins;
 use super::walk::{Clock, Row, walk};
 use super::{BuildControl, IndexBuilder, IndexError, VectorBlock};
@@ -71,7 +72,10 @@ impl GraphBuilder {
             return Err(IndexError::TooLarge { rows: vectors.len() });
         }
         let twins = find_twins(vectors);
-        let space = Space::new(vectors);
+        let mut space = Space::new(vectors);
+        if let Some(quantizer) = codes::choose(&space, self.seed) {
+            space.encode(quantizer, self.threads).map_err(IndexError::Memory)?;
+        }
         let mut random = Random::new(self.seed);
         let mut nodes: Vec<u32> = nodes_without(&twins, space.len());
         random.shuffle(&mut nodes);
@@ -87,14 +91,17 @@ impl GraphBuilder {
         build.trim(&nodes)?;
         let ef = build.ef;
         relink_unreached(&space, &mut build.links, build.links_max, &entries, &nodes, ef)?;
+        let (links_max, links) = (build.links_max, build.links);
         Ok(GraphParts {
             distance: vectors.distance,
             dim: vectors.dim,
             rows: space.len(),
-            links_max: build.links_max,
-            links: build.packed_links(),
+            links_max,
+            links,
             entries,
             twins,
+            lifted_square: space.lifted_square,
+            coded: space.into_coded(),
         })
     }
 }
@@ -122,6 +129,7 @@ struct Build<'a> {
 #[derive(Default)]
 struct Worker {
     scratch: Scratch,
+    probe: Probe,
     pruner: Pruner,
     candidates: Vec<Near>,
     kept: Vec<u32>,
@@ -169,9 +177,10 @@ impl<'a> Build<'a> {
         let jobs = batch.chunks(ROWS_PER_JOB).zip(lists.chunks_mut(ROWS_PER_JOB * links_max));
         parallel(&mut self.workers, self.control, jobs, batch.len(), |worker, (rows, lists)| {
             for (&row, list) in rows.iter().zip(lists.chunks_mut(links_max)) {
-                let Worker { scratch, pruner, candidates, kept, .. } = worker;
+                let Worker { scratch, probe, pruner, candidates, kept, .. } = worker;
                 candidates.clear();
-                let target = Row { space, row };
+                space.aim(probe, row);
+                let target = Row { space, probe };
                 walk(links, &target, entries, ef, scratch, &mut Clock::new(None), |near| {
                     candidates.push(near);
                 })?;
@@ -218,13 +227,14 @@ impl<'a> Build<'a> {
         parallel(&mut self.workers, self.control, jobs, groups.len(), |worker, (groups, lists)| {
             for (group, list) in groups.iter().zip(lists.chunks_mut(links_max)) {
                 let row = group[0].0;
-                let Worker { scratch, pruner, candidates, kept, distances } = worker;
+                let Worker { scratch, probe, pruner, candidates, kept, distances } = worker;
                 let ids = &mut scratch.ids;
                 ids.clear();
                 ids.extend_from_slice(links.of(row));
                 ids.extend(group.iter().map(|link| link.1).filter(|&added| added != NONE));
                 distances.resize(ids.len(), 0.0);
-                space.distances(row, ids, distances);
+                space.aim_by_code(probe, row);
+                space.distances(probe, ids, distances);
                 candidates.clear();
                 candidates.extend(ids.iter().zip(distances).map(|(&id, distance)| Near::new(*distance, id)));
                 candidates.sort_unstable();
@@ -238,15 +248,6 @@ impl<'a> Build<'a> {
             self.links.set(group[0].0, &list[..used]);
         }
         Ok(())
-    }
-
-    /// The lists with as many slots as the longest needs.
-    fn packed_links(&self) -> LinksMut {
-        let mut packed = LinksMut::empty(self.space.len(), slots_for(self.links_max));
-        for row in 0..self.space.len() as u32 {
-            packed.set(row, self.links.view().of(row));
-        }
-        packed
     }
 }
 

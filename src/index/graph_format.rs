@@ -1,47 +1,66 @@
-//! The `.graph` file, byte for byte. Version 1; all numbers little-endian.
+//! The `.graph` file, byte for byte. Version 2; all numbers little-endian.
 //!
 //! ```text
 //!  offset  bytes  what
 //!       0      8  magic "PXGRAPH\n"
-//!       8      4  version: 1
+//!       8      4  version: 2
 //!      12      4  distance: 0 cosine, 1 dot, 2 l2
 //!      16      4  components per row
-//!      20      4  rows, n (below 2^32 - 1)
+//!      20      4  rows, n (up to 2^31)
 //!      24      4  longest list, 2 m
-//!      28      4  slots per list, s: the longest list rounded up to a multiple of 16
+//!      28      4  bytes of a link, w: 3, or 4 from 2^24 rows on
 //!      32      4  entries, e
 //!      36      4  twin pairs, t
-//!      40     20  zero
+//!      40      4  bits per component of a code: 4 or 7; 0 if there are no codes
+//!      44      4  f32: square of the length that lifted rows have (see `space`); 0 but for dot
+//!      48      8  seed of the rotation
+//!      56      4  f32: standard deviation of an estimate's error (see `codes`)
 //!      60      4  crc32c of bytes 0..60
 //!      64    4 e  entries: rows that walks start from; at least one unless n is 0
 //!             ·   zeros up to a multiple of 64
-//!       L  4 n s  lists: per row its neighbours, then 0xffffffff in each empty slot
-//! L+4 n s    8 t  twin pairs: (representative, twin), ascending; a twin has the same vector as its
+//!       L  2m n w  lists: per row 2 m slots, its neighbours first, then all ones in each empty slot
+//!             ·   zeros up to a multiple of 64
+//!       T    8 t  twin pairs: (representative, twin), ascending; a twin has the same vector as its
 //!                 representative, an empty list, and is in no list
+//!             ·   zeros up to a multiple of 64
+//!                 what follows up to F is there only if there are codes:
+//!       C    4 p  f32: the centre, rotated; p components, those of a row padded to whole blocks
+//!  C+4 p    8 n  factors: per row two f32, the square of its residual and its scale
+//!             ·   zeros up to a multiple of 64
+//!       Q    n q  codes: per row q bytes, a multiple of 32
 //!             ·   zeros up to a multiple of 64
 //!       F    4 b  crc32c of each block of 1 MiB of bytes 0..F (the last is shorter)
 //!  F+4 b      4  crc32c of the 4 b bytes before
 //!  F+4 b+4    8  magic "PXGRAPHE"
 //! ```
-//! The file ends there. `L` and `F` are multiples of 64, so lists lie on cache lines when mapped.
+//! The file ends there. `L`, `C`, `Q` and `F` are multiples of 64, so that lists and codes lie on cache
+//! lines. How bits lie in a code is described in `proximadb_kernels::codes`.
 //! A reader checks both magics, all lengths, all checksums, and that every row number is below n.
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use proximadb_kernels::map::{Map, as_u32s};
+use proximadb_kernels::codes::Bits;
+use proximadb_kernels::huge::HugeBuffer;
+use proximadb_kernels::map::{Map, as_f32s, as_u32s};
 
 use super::IndexError;
-use super::links::{Links, LinksMut, NONE, slots_for};
+use super::codes::{Codes, FACTORS, Quantizer};
+use super::links::{LinksMut, Lists, PackedLinks, pack, width_for};
+use super::space::Coded;
 use super::twins::TwinPairs;
 use crate::types::Distance;
 
 const MAGIC: &[u8; 8] = b"PXGRAPH\n";
 const MAGIC_END: &[u8; 8] = b"PXGRAPHE";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 64;
 const ALIGNMENT: usize = 64;
 const BLOCK_BYTES: usize = 1 << 20;
+
+/// Components that codes have room for (`proximadb_kernels::codes::DIM_MAX`, less the lift).
+pub(super) const CODED_DIM_MAX: usize = proximadb_kernels::codes::DIM_MAX - 256;
 
 /// A graph as it is built.
 pub(super) struct GraphParts {
@@ -52,18 +71,46 @@ pub(super) struct GraphParts {
     pub(super) links: LinksMut,
     pub(super) entries: Vec<u32>,
     pub(super) twins: TwinPairs,
+    pub(super) lifted_square: f32,
+    pub(super) coded: Option<Coded>,
 }
 
-/// A graph as it is read: the file, checked, and where its parts are.
+/// A graph as it is read: the file in memory, checked, and where its parts are.
 pub(super) struct GraphFile {
-    pub(super) map: Map,
+    bytes: Bytes,
     pub(super) distance: Distance,
     pub(super) dim: usize,
     pub(super) rows: usize,
     pub(super) entries: Vec<u32>,
     pub(super) twins: TwinPairs,
-    slots_per_node: usize,
-    links_start: usize,
+    pub(super) lifted_square: f32,
+    links_max: usize,
+    links: Range<usize>,
+    coded: Option<CodedParts>,
+}
+
+/// A whole file.
+enum Bytes {
+    /// Anonymous memory: file-backed maps get no huge pages, which are worth twice the speed.
+    Memory(HugeBuffer),
+    Mapped(Map),
+}
+
+impl Bytes {
+    #[inline]
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Memory(buffer) => buffer.as_slice(),
+            Bytes::Mapped(map) => map.bytes(),
+        }
+    }
+}
+
+/// Where codes are.
+struct CodedParts {
+    quantizer: Quantizer,
+    factors: Range<usize>,
+    packed: Range<usize>,
 }
 
 /// Writes a file: complete and durable under its name, or not at all.
@@ -92,7 +139,7 @@ fn write_and_rename(path: &Path, unfinished: &Path, parts: &GraphParts) -> io::R
 }
 
 fn write_parts(out: &mut Blocks, parts: &GraphParts) -> io::Result<()> {
-    let links = parts.links.view();
+    let width = width_for(parts.rows);
     let numbers = [
         VERSION,
         match parts.distance {
@@ -103,20 +150,41 @@ fn write_parts(out: &mut Blocks, parts: &GraphParts) -> io::Result<()> {
         number(parts.dim)?,
         number(parts.rows)?,
         number(parts.links_max)?,
-        number(links.slots_per_node)?,
+        number(width)?,
         number(parts.entries.len())?,
         number(parts.twins.len())?,
     ];
+    let quantizer = parts.coded.as_ref().map(|coded| &coded.quantizer);
     let mut header = MAGIC.to_vec();
     header.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-    header.resize(HEADER_BYTES - 4, 0);
+    header.extend(quantizer.map_or(0, |quantizer| quantizer.bits.count()).to_le_bytes());
+    header.extend(parts.lifted_square.to_le_bytes());
+    header.extend(quantizer.map_or(0, |quantizer| quantizer.seed).to_le_bytes());
+    header.extend(quantizer.map_or(0.0, |quantizer| quantizer.error).to_le_bytes());
     header.extend(crc32c::crc32c(&header).to_le_bytes());
     out.write(&header)?;
     out.write_numbers(parts.entries.iter().copied())?;
     out.align()?;
-    out.write_numbers(links.slots.iter().copied())?;
+    let mut lists = Vec::new();
+    for row in 0..parts.rows as u32 {
+        pack(parts.links.view().of(row), parts.links_max, width, &mut lists);
+        if lists.len() >= BLOCK_BYTES {
+            out.write(&lists)?;
+            lists.clear();
+        }
+    }
+    out.write(&lists)?;
+    out.align()?;
     out.write_numbers(parts.twins.iter().flat_map(|&(row, twin)| [row, twin]))?;
-    out.align()
+    out.align()?;
+    if let Some(coded) = &parts.coded {
+        out.write_numbers(coded.quantizer.centre.iter().map(|x| x.to_bits()))?;
+        out.write_numbers(coded.factors.iter().map(|x| x.to_bits()))?;
+        out.align()?;
+        out.write(coded.packed.as_slice())?;
+        out.align()?;
+    }
+    Ok(())
 }
 
 fn number(value: usize) -> io::Result<u32> {
@@ -181,14 +249,34 @@ impl Blocks {
     }
 }
 
-/// Maps a file and checks every byte of it.
+/// Reads a file into memory and checks every byte of it.
 pub(super) fn open(path: &Path) -> Result<GraphFile, IndexError> {
-    let map = Map::open(path).map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
-    parse(map).map_err(|reason| IndexError::Corrupt { path: path.to_owned(), reason })
+    let bytes = read(path).map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
+    parse(Bytes::Memory(bytes)).map_err(|reason| IndexError::Corrupt { path: path.to_owned(), reason })
 }
 
-fn parse(map: Map) -> Result<GraphFile, String> {
-    let bytes = map.bytes();
+/// Maps a file and checks every byte of it.
+pub(super) fn open_mapped(path: &Path) -> Result<GraphFile, IndexError> {
+    let map = Map::open(path).map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
+    let file =
+        parse(Bytes::Mapped(map)).map_err(|reason| IndexError::Corrupt { path: path.to_owned(), reason })?;
+    if let Bytes::Mapped(map) = &file.bytes {
+        // Walks jump about: reading ahead would fill memory with lists nobody asked for. Advice only.
+        let _ = map.advise_random();
+    }
+    Ok(file)
+}
+
+fn read(path: &Path) -> io::Result<HugeBuffer> {
+    let mut file = File::open(path)?;
+    let len = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let mut bytes = HugeBuffer::zeroed(len)?;
+    file.read_exact(bytes.as_mut_slice())?;
+    Ok(bytes)
+}
+
+fn parse(file: Bytes) -> Result<GraphFile, String> {
+    let bytes = file.as_slice();
     let header = bytes.get(..HEADER_BYTES).ok_or_else(|| format!("it has {} bytes only", bytes.len()))?;
     if &header[..8] != MAGIC {
         return Err("it doesn't start as a graph".into());
@@ -208,38 +296,70 @@ fn parse(map: Map) -> Result<GraphFile, String> {
         2 => Distance::L2,
         other => return Err(format!("it has distance {other}, which doesn't exist")),
     };
-    let [dim, rows, links_max, slots_per_node, entries, twins] =
+    let [dim, rows, links_max, width, entries, twins] =
         [16, 20, 24, 28, 32, 36].map(|offset| number(offset) as usize);
-    if slots_per_node != slots_for(links_max)
+    let bits = match number(40) {
+        0 => None,
+        count => Some(Bits::of(count).ok_or_else(|| format!("it has codes of {count} bits"))?),
+    };
+    let (lifted_square, error) = (f32::from_bits(number(44)), f32::from_bits(number(56)));
+    let seed = u64::from(number(48)) | u64::from(number(52)) << 32;
+    if width != width_for(rows)
         || rows > super::links::ROWS_MAX
         || (entries == 0) != (rows == 0)
+        || (bits.is_some() && !(1..=CODED_DIM_MAX).contains(&dim))
     {
         return Err("its header contradicts itself".into());
     }
 
     // Lengths from the header are trusted only after the file proved to be as long as they say.
-    let wide = |count: usize, bytes: u64| count as u64 * bytes;
-    let links_start = (HEADER_BYTES as u64 + wide(entries, 4)).next_multiple_of(ALIGNMENT as u64);
-    let twins_start = u128::from(links_start) + u128::from(wide(rows, 4)) * slots_per_node as u128;
-    let footer_start = (twins_start + u128::from(wide(twins, 8))).next_multiple_of(ALIGNMENT as u128);
-    let blocks = footer_start.div_ceil(BLOCK_BYTES as u128);
-    let expected = footer_start + blocks * 4 + 4 + MAGIC_END.len() as u128;
+    let lifted_dim = dim + usize::from(distance == Distance::Dot);
+    let (padded, stride) = bits.map_or((0, 0), |bits| (bits.padded_dim(lifted_dim), bits.stride(lifted_dim)));
+    let coded_rows = if bits.is_some() { rows as u128 } else { 0 };
+    let mut end = HEADER_BYTES as u128;
+    let mut section = |bytes: u128, aligned: bool| {
+        let start = if aligned { end.next_multiple_of(ALIGNMENT as u128) } else { end };
+        end = start + bytes;
+        start..end
+    };
+    let sections = [
+        section(4 * entries as u128, false),
+        section((width * links_max) as u128 * rows as u128, true),
+        section(8 * twins as u128, true),
+        section(4 * padded as u128, true),
+        section(4 * FACTORS as u128 * coded_rows, false),
+        section(stride as u128 * coded_rows, true),
+    ];
+    let footer_start = end.next_multiple_of(ALIGNMENT as u128);
+    let expected =
+        footer_start + footer_start.div_ceil(BLOCK_BYTES as u128) * 4 + 4 + MAGIC_END.len() as u128;
     if expected != bytes.len() as u128 {
         return Err(format!("it has {} bytes, and its header asks for {expected}", bytes.len()));
     }
-    let [links_start, twins_start, footer_start] =
-        [links_start as usize, twins_start as usize, footer_start as usize];
-    check_blocks(&bytes[..footer_start], &bytes[footer_start..])?;
+    let [entries, links, twins, centre, factors, packed] =
+        sections.map(|section| section.start as usize..section.end as usize);
+    check_blocks(&bytes[..footer_start as usize], &bytes[footer_start as usize..])?;
 
-    let words = |range: std::ops::Range<usize>| {
-        as_u32s(&bytes[range]).ok_or("this machine can't map it (not little-endian)")
-    };
-    let entries = words(HEADER_BYTES..HEADER_BYTES + entries * 4)?.to_vec();
-    let pairs = words(twins_start..twins_start + twins * 8)?.as_chunks::<2>().0;
+    let misfit = "this machine can't read it (not little-endian)";
+    let words = |range: &Range<usize>| as_u32s(&bytes[range.clone()]).ok_or(misfit);
+    let entries = words(&entries)?.to_vec();
+    let pairs = words(&twins)?.as_chunks::<2>().0;
     let twins: TwinPairs = pairs.iter().map(|&[row, twin]| (row, twin)).collect();
-    let links = Links { slots: words(links_start..twins_start)?, slots_per_node };
-    check_rows(rows, links, links_max, &entries, &twins)?;
-    Ok(GraphFile { distance, dim, rows, entries, twins, slots_per_node, links_start, map })
+    let lists = &bytes[links.clone()];
+    match width {
+        3 => check_lists(rows, PackedLinks::<3>::new(lists, links_max))?,
+        _ => check_lists(rows, PackedLinks::<4>::new(lists, links_max))?,
+    }
+    check_rows(rows, &entries, &twins)?;
+    let coded = match bits {
+        None => None,
+        Some(bits) => {
+            let centre = as_f32s(&bytes[centre]).ok_or(misfit)?.to_vec();
+            let quantizer = Quantizer::new(bits, lifted_dim, seed, centre, error);
+            Some(CodedParts { quantizer, factors, packed })
+        }
+    };
+    Ok(GraphFile { distance, dim, rows, entries, twins, lifted_square, links_max, links, coded, bytes: file })
 }
 
 fn check_blocks(body: &[u8], footer: &[u8]) -> Result<(), String> {
@@ -260,22 +380,18 @@ fn check_blocks(body: &[u8], footer: &[u8]) -> Result<(), String> {
 }
 
 /// Row numbers below `rows` and lists without holes: what checksums can't tell of a faulty writer.
-fn check_rows(
-    rows: usize,
-    links: Links<'_>,
-    links_max: usize,
-    entries: &[u32],
-    twins: &[(u32, u32)],
-) -> Result<(), String> {
-    let exists = |row: u32| (row as usize) < rows;
-    for row in 0..rows as u32 {
-        let (used, slots) = (links.of(row), links.slots_of(row));
-        let whole =
-            used.iter().all(|&next| exists(next)) && slots[used.len()..].iter().all(|&slot| slot == NONE);
-        if !whole || used.len() > links_max {
-            return Err(format!("the list of row {row} names rows that don't exist"));
-        }
+fn check_lists<const WIDTH: usize>(rows: usize, lists: PackedLinks<'_, WIDTH>) -> Result<(), String> {
+    let whole = |row: u32| {
+        lists.ends_cleanly(row) && lists.neighbours(row).all(|neighbour| (neighbour as usize) < rows)
+    };
+    match (0..rows as u32).find(|&row| !whole(row)) {
+        Some(row) => Err(format!("the list of row {row} names rows that don't exist")),
+        None => Ok(()),
     }
+}
+
+fn check_rows(rows: usize, entries: &[u32], twins: &[(u32, u32)]) -> Result<(), String> {
+    let exists = |row: u32| (row as usize) < rows;
     if !entries.iter().all(|&row| exists(row)) {
         return Err("an entry doesn't exist".into());
     }
@@ -286,11 +402,34 @@ fn check_rows(
 }
 
 impl GraphFile {
-    /// The lists, where they are mapped.
+    /// The lists, in slots of [`GraphFile::width`] bytes.
     #[inline]
-    pub(super) fn links(&self) -> Links<'_> {
-        let end = self.links_start + self.rows * self.slots_per_node * 4;
-        let slots = as_u32s(&self.map.bytes()[self.links_start..end]).expect("alignment was checked at open");
-        Links { slots, slots_per_node: self.slots_per_node }
+    pub(super) fn links<const WIDTH: usize>(&self) -> PackedLinks<'_, WIDTH> {
+        debug_assert_eq!(WIDTH, self.width());
+        PackedLinks::new(&self.bytes.as_slice()[self.links.clone()], self.links_max)
+    }
+
+    /// Bytes of a slot.
+    pub(super) fn width(&self) -> usize {
+        width_for(self.rows)
+    }
+
+    /// The codes, if the rows have any.
+    #[inline]
+    pub(super) fn codes(&self) -> Option<Codes<'_>> {
+        let CodedParts { quantizer, factors, packed } = self.coded.as_ref()?;
+        let bytes = self.bytes.as_slice();
+        let factors = as_f32s(&bytes[factors.clone()]).expect("alignment was checked at open");
+        Some(Codes { quantizer, factors, packed: &bytes[packed.clone()] })
+    }
+
+    /// Bytes in memory or mapped.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.as_slice().len() + self.entries.len() * 4
+    }
+
+    /// Is the file mapped?
+    pub(super) fn is_mapped(&self) -> bool {
+        matches!(self.bytes, Bytes::Mapped(_))
     }
 }

@@ -1,38 +1,44 @@
 //! Searches a graph file.
 use std::path::{Path, PathBuf};
 
-use super::flat::exact_rows;
 use super::graph_format::{self, GraphFile};
+use super::links::Lists;
 use super::near::Near;
+use super::rescore::Rescore;
+use super::scan::scan;
 use super::scratch::Scratch;
 use super::twins::Twins;
-use super::walk::{Clock, Query, walk, walk_admitted};
+use super::walk::{Clock, CodedTarget, Query, Target, walk, walk_admitted};
 use super::{IndexError, IndexHits, IndexQuery, TopK, VectorBlock, VectorIndex};
-use crate::types::Distance;
+use crate::types::{Distance, RowSet};
 
-/// Rows asked whether they are admitted, to tell what kind of filter it is.
-const SAMPLE: u64 = 64;
-
-/// Share of the sample that must be admitted for a plain walk, whose candidates need not be admitted.
+/// Share of the rows that must be admitted for a plain walk, whose candidates need not be admitted.
 const PLAIN_SHARE: f64 = 0.9;
 
 /// Most candidates of a plain walk: it keeps them sorted, and each insertion moves half of them.
 const PLAIN_EF_MAX: usize = 1024;
 
-/// Distances that a walk computes per candidate kept, divided by the share of rows admitted: 6 to 12
-/// where measured.
-const WALK_COST: f64 = 8.0;
+/// What a walk costs per candidate kept, divided by the share of rows admitted, in rows scanned: it
+/// computes 6 to 12 distances where measured, to rows that lie anywhere, and keeps the results in order.
+const WALK_COST: f64 = 25.0;
 
-/// What asking about a row costs a scan, in distances.
-const ADMIT_COST: f64 = 1.0 / 16.0;
+/// How a search goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// A walk keeps the nearest nodes, and the admitted ones are picked.
+    Plain,
+    /// A walk keeps the nearest admitted rows.
+    Filtered,
+    /// The distances of all admitted rows are computed.
+    Scan,
+}
 
-/// A built graph, mapped.
+/// A built graph, in memory.
 ///
-/// How it searches depends on the share of rows admitted, which it samples. If it is nearly all, a walk
-/// keeps the `ef_search` nearest nodes and picks the admitted ones among them. If it is less, a walk keeps
-/// the `ef_search` nearest *admitted* rows and goes through the others, so recall holds and cost grows as
-/// one over the share. If that would cost more than computing the distances of all admitted rows, it does
-/// the latter; a caller who knows the rows does it cheaper yet with [`super::exact_rows`].
+/// How it searches depends on the share of rows that match and are alive. If it is nearly all, a walk
+/// keeps the `ef_search` nearest nodes and picks those rows among them. If it is less, a walk keeps
+/// the `ef_search` nearest such *rows* and goes through the others, so recall holds and cost grows as
+/// one over the share. If that would cost more than looking at all rows that match, it does the latter.
 pub struct Graph {
     path: PathBuf,
     file: GraphFile,
@@ -40,13 +46,19 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Maps a file that [`super::GraphBuilder`] wrote and checks every byte of it.
+    /// Reads a file that [`super::GraphBuilder`] wrote into memory and checks every byte of it.
     pub fn open(path: &Path) -> Result<Graph, IndexError> {
-        let mut file = graph_format::open(path)?;
+        Ok(Graph::of(path, graph_format::open(path)?))
+    }
+
+    /// Maps a file and checks every byte of it: takes no memory that others might need, and half the speed.
+    pub fn open_mapped(path: &Path) -> Result<Graph, IndexError> {
+        Ok(Graph::of(path, graph_format::open_mapped(path)?))
+    }
+
+    fn of(path: &Path, mut file: GraphFile) -> Graph {
         let twins = Twins::new(std::mem::take(&mut file.twins), file.rows);
-        // Walks jump about: reading ahead would fill memory with lists nobody asked for. Advice only.
-        let _ = file.map.advise_random();
-        Ok(Graph { path: path.to_owned(), file, twins })
+        Graph { path: path.to_owned(), file, twins }
     }
 
     /// Number of rows.
@@ -90,68 +102,124 @@ impl Graph {
         })
     }
 
-    /// The share of rows admitted, roughly.
-    fn admitted_share(&self, query: &IndexQuery<'_>) -> f64 {
-        let rows = self.file.rows as u64;
-        let sample = rows.min(SAMPLE);
-        // Multiples of the golden ratio: spread evenly, without a period that a filter might share.
-        let row = |at: u64| ((u64::from((at as u32).wrapping_mul(0x9e37_79b1)) * rows) >> 32) as u32;
-        let admitted = (0..sample).filter(|&at| (query.admit)(row(at))).count();
-        admitted as f64 / sample as f64
+    /// How to search at least cost, from how many rows match and are alive. A filter and the dead are
+    /// taken to have nothing to do with each other or with the query; where they have, `walk` notices.
+    fn way(&self, query: &IndexQuery<'_>) -> Way {
+        let rows = self.file.rows as f64;
+        let matching = query.matching.map_or(self.file.rows, RowSet::count) as f64;
+        let share = matching / rows * (query.alive_rows as f64 / rows).min(1.0);
+        if share >= PLAIN_SHARE && query.ef_search <= PLAIN_EF_MAX {
+            Way::Plain
+        } else if matching * share < WALK_COST * query.ef_search as f64 {
+            Way::Scan
+        } else {
+            Way::Filtered
+        }
     }
 
-    /// Would scanning all rows for admitted ones cost less than walking?
-    fn scan_is_cheaper(&self, share: f64, ef: usize) -> bool {
-        let rows = self.file.rows as f64;
-        let share = share.max(1.0 / (2 * SAMPLE) as f64); // none in the sample doesn't mean none
-        rows * (share + ADMIT_COST) < WALK_COST * ef as f64 / share
+    /// Searches by codes if there are any. `k` and `ef_search` of the query are within bounds.
+    pub(super) fn search_by(
+        &self,
+        vectors: VectorBlock<'_>,
+        query: &IndexQuery<'_>,
+        way: Way,
+    ) -> Result<IndexHits, IndexError> {
+        let mut scratch = Scratch::pooled();
+        let Some(codes) = self.file.codes() else {
+            let target = Query { block: vectors, vector: query.vector };
+            return self.walk(&target, &Rescore::none(vectors, query.vector), query, way, &mut scratch);
+        };
+        let mut coded = std::mem::take(&mut scratch.coded);
+        let lift = (self.file.distance == Distance::Dot).then_some(0.0);
+        codes.quantizer.prepare(query.vector, lift, &mut coded);
+        let target = CodedTarget { codes, query: &coded };
+        let rescore = Rescore::new(vectors, query.vector, codes, &coded, self.file.lifted_square);
+        let hits = self.walk(&target, &rescore, query, way, &mut scratch);
+        scratch.coded = coded;
+        hits
+    }
+
+    fn walk(
+        &self,
+        target: &impl Target,
+        rescore: &Rescore<'_>,
+        query: &IndexQuery<'_>,
+        way: Way,
+        scratch: &mut Scratch,
+    ) -> Result<IndexHits, IndexError> {
+        match self.file.width() {
+            3 => self.walk_along(self.file.links::<3>(), target, rescore, query, way, scratch),
+            _ => self.walk_along(self.file.links::<4>(), target, rescore, query, way, scratch),
+        }
+    }
+
+    fn walk_along(
+        &self,
+        links: impl Lists,
+        target: &impl Target,
+        rescore: &Rescore<'_>,
+        query: &IndexQuery<'_>,
+        way: Way,
+        scratch: &mut Scratch,
+    ) -> Result<IndexHits, IndexError> {
+        let mut clock = Clock::new(query.deadline);
+        if way == Way::Scan {
+            return match query.matching {
+                Some(matching) => scan(rescore, matching.iter(), query, scratch, &mut clock),
+                None => scan(rescore, 0..self.file.rows as u32, query, scratch, &mut clock),
+            };
+        }
+        let (entries, ef) = (&self.file.entries, query.ef_search);
+        let mut visited = 0;
+        if way == Way::Plain {
+            visited += walk(links, target, entries, ef, scratch, &mut clock, |_| {})?;
+            if let Some(rows) = self.pick(rescore, query, scratch) {
+                return Ok(IndexHits { rows, visited });
+            }
+        }
+        let (found, walked) =
+            walk_admitted(links, target, entries, ef, scratch, &mut clock, |near, found| {
+                self.offer(near.distance(), near.row(), query, found);
+            })?;
+        let found: Vec<Near> = found.into_sorted().into_iter().map(|(d, row)| Near::new(d, row)).collect();
+        let mut top = TopK::new(query.k);
+        let Scratch { ids, distances, .. } = scratch;
+        rescore.run(&found, ids, distances, |distance, row| {
+            top.push(distance, row);
+            Some(top.bound())
+        });
+        Ok(IndexHits { rows: top.into_sorted(), visited: visited + walked })
     }
 
     /// The nearest admitted rows among the nodes a plain walk kept. `None` if that may not be all there is:
     /// the rows around the query are admitted less than elsewhere.
-    fn pick(&self, nearest: &[Near], k: usize, query: &IndexQuery<'_>) -> Option<TopK> {
-        let mut top = TopK::new(k);
-        let looked_max = (2 * k).max(32);
-        for (looked, near) in nearest.iter().enumerate() {
-            // Twins of a node are as near as it is; all that follow are farther.
-            if top.is_full() && near.distance() > top.bound() {
-                return Some(top);
-            }
-            if looked >= looked_max && !top.is_full() {
-                return None;
-            }
-            self.offer(near.distance(), near.row(), query, &mut top);
-        }
-        top.is_full().then_some(top)
-    }
-
-    /// Walks through everything and keeps what is admitted.
-    pub(super) fn walk_filtered(
+    fn pick(
         &self,
-        vectors: VectorBlock<'_>,
+        rescore: &Rescore<'_>,
         query: &IndexQuery<'_>,
-        ef: usize,
         scratch: &mut Scratch,
-        clock: &mut Clock,
-    ) -> Result<IndexHits, IndexError> {
-        let target = Query { block: vectors, vector: query.vector };
-        let (links, entries) = (self.file.links(), &self.file.entries);
-        let (found, visited) = walk_admitted(links, &target, entries, ef, scratch, clock, |near, found| {
-            self.offer(near.distance(), near.row(), query, found);
-        })?;
-        let mut rows = found.into_sorted();
-        rows.truncate(query.k);
-        Ok(IndexHits { rows, visited })
+    ) -> Option<Vec<(f32, u32)>> {
+        let mut top = TopK::new(query.k);
+        let looked_max = (2 * query.k).max(32);
+        let mut looked = 0;
+        let Scratch { beam, ids, distances, .. } = scratch;
+        rescore.run(beam.finish(), ids, distances, |distance, row| {
+            looked += 1;
+            let few = looked > looked_max && !top.is_full();
+            self.offer(distance, row, query, &mut top);
+            if few { None } else { Some(top.bound()) }
+        });
+        top.is_full().then(|| top.into_sorted())
     }
 
     /// Offers all admitted rows at a node's place.
     #[inline]
     fn offer(&self, distance: f32, row: u32, query: &IndexQuery<'_>, top: &mut TopK) {
-        if (query.admit)(row) {
+        if query.admits(row) {
             top.push(distance, row);
         }
         for twin in self.twins.of(row) {
-            if (query.admit)(twin) {
+            if query.admits(twin) {
                 top.push(distance, twin);
             }
         }
@@ -165,28 +233,16 @@ impl VectorIndex for Graph {
         if k == 0 {
             return Ok(IndexHits::default());
         }
-        let ef = query.ef_search.clamp(k, self.file.rows.max(k));
-        let target = Query { block: vectors, vector: query.vector };
-        let (links, entries) = (self.file.links(), &self.file.entries);
-        let mut scratch = Scratch::pooled();
-        let mut clock = Clock::new(query.deadline);
-        let mut visited = 0;
-        let share = self.admitted_share(query);
-        if share >= PLAIN_SHARE && ef <= PLAIN_EF_MAX {
-            visited += walk(links, &target, entries, ef, &mut scratch, &mut clock, |_| {})?;
-            if let Some(top) = self.pick(scratch.beam.nearest(), k, query) {
-                return Ok(IndexHits { rows: top.into_sorted(), visited });
-            }
-        } else if self.scan_is_cheaper(share, ef) {
-            let admitted = (0..self.file.rows as u32).filter(|&row| (query.admit)(row));
-            return Ok(exact_rows(vectors, query.vector, k, admitted));
-        }
-        let mut hits = self.walk_filtered(vectors, query, ef, &mut scratch, &mut clock)?;
-        hits.visited += visited;
-        Ok(hits)
+        let ef_search = query.ef_search.clamp(k, self.file.rows.max(k));
+        let query = IndexQuery { k, ef_search, ..*query };
+        self.search_by(vectors, &query, self.way(&query))
     }
 
     fn bytes(&self) -> usize {
-        self.file.map.bytes().len() + self.file.entries.len() * 4 + self.twins.bytes()
+        self.file.bytes() + self.twins.bytes()
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.file.is_mapped()
     }
 }

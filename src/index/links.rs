@@ -1,4 +1,7 @@
-//! Neighbour lists: one row of slots per node, filled from the left.
+//! Neighbour lists: one row of slots per node, filled from the left. Words while a graph is built, three
+//! bytes a slot in files and in memory where row numbers fit: links are most of what a graph takes
+//! besides codes.
+use proximadb_kernels::prefetch;
 
 /// An empty slot. All slots after it are empty too.
 pub(super) const NONE: u32 = u32::MAX;
@@ -6,27 +9,119 @@ pub(super) const NONE: u32 = u32::MAX;
 /// Slots per node are a multiple of this, so that every list starts on a cache line.
 pub(super) const SLOTS_STEP: usize = 16;
 
-/// Most rows a graph can have: above it, row numbers would meet [`NONE`].
-pub(super) const ROWS_MAX: usize = u32::MAX as usize - 1;
+/// Most rows a graph can have: `Near` has 31 bits for a row's number.
+pub(super) const ROWS_MAX: usize = 1 << 31;
 
 /// Slots for lists of up to `links_max`.
 pub(super) fn slots_for(links_max: usize) -> usize {
     links_max.next_multiple_of(SLOTS_STEP).max(SLOTS_STEP)
 }
 
-/// Lists to read.
-#[derive(Clone, Copy)]
-pub(super) struct Links<'a> {
-    pub(super) slots: &'a [u32],
-    pub(super) slots_per_node: usize,
+/// Lists to walk along.
+pub(super) trait Lists: Copy {
+    /// Number of nodes.
+    fn len(self) -> usize;
+
+    /// No list is longer.
+    fn longest(self) -> usize;
+
+    /// A node's neighbours.
+    fn neighbours(self, row: u32) -> impl Iterator<Item = u32>;
+
+    /// Asks for a node's list, which will be read soon.
+    fn prefetch(self, row: u32);
 }
 
-impl<'a> Links<'a> {
-    /// Number of nodes.
-    pub(super) fn len(self) -> usize {
+/// Lists of a graph that is being built.
+#[derive(Clone, Copy)]
+pub(super) struct Links<'a> {
+    slots: &'a [u32],
+    slots_per_node: usize,
+}
+
+impl Lists for Links<'_> {
+    fn len(self) -> usize {
         self.slots.len() / self.slots_per_node
     }
 
+    fn longest(self) -> usize {
+        self.slots_per_node
+    }
+
+    #[inline]
+    fn neighbours(self, row: u32) -> impl Iterator<Item = u32> {
+        self.slots_of(row).iter().copied().take_while(|&slot| slot != NONE)
+    }
+
+    #[inline]
+    fn prefetch(self, row: u32) {
+        prefetch::read(self.slots_of(row));
+    }
+}
+
+/// Lists of a graph that is read: `WIDTH` bytes a slot, the lowest first; an empty one is all ones.
+#[derive(Clone, Copy)]
+pub(super) struct PackedLinks<'a, const WIDTH: usize> {
+    slots: &'a [[u8; WIDTH]],
+    slots_per_node: usize,
+}
+
+/// Bytes of a slot that can number so many rows.
+pub(super) fn width_for(rows: usize) -> usize {
+    if rows < 1 << 24 { 3 } else { 4 }
+}
+
+impl<'a, const WIDTH: usize> PackedLinks<'a, WIDTH> {
+    /// `bytes` holds whole rows of slots.
+    pub(super) fn new(bytes: &'a [u8], slots_per_node: usize) -> PackedLinks<'a, WIDTH> {
+        PackedLinks { slots: bytes.as_chunks::<WIDTH>().0, slots_per_node }
+    }
+
+    #[inline]
+    fn slots_of(self, row: u32) -> &'a [[u8; WIDTH]] {
+        let start = row as usize * self.slots_per_node;
+        &self.slots[start..start + self.slots_per_node]
+    }
+
+    /// Are all slots behind a list's end empty?
+    pub(super) fn ends_cleanly(self, row: u32) -> bool {
+        let empty = [u8::MAX; WIDTH];
+        self.slots_of(row).iter().skip_while(|&&slot| slot != empty).all(|&slot| slot == empty)
+    }
+}
+
+impl<const WIDTH: usize> Lists for PackedLinks<'_, WIDTH> {
+    fn len(self) -> usize {
+        self.slots.len() / self.slots_per_node.max(1)
+    }
+
+    fn longest(self) -> usize {
+        self.slots_per_node
+    }
+
+    #[inline]
+    fn neighbours(self, row: u32) -> impl Iterator<Item = u32> {
+        let slots = self.slots_of(row).iter().take_while(|&&slot| slot != [u8::MAX; WIDTH]);
+        slots.map(|slot| {
+            let mut word = [0; 4];
+            word[..WIDTH].copy_from_slice(slot);
+            u32::from_le_bytes(word)
+        })
+    }
+
+    #[inline]
+    fn prefetch(self, row: u32) {
+        prefetch::read(self.slots_of(row));
+    }
+}
+
+/// Writes a list of up to `slots` neighbours in slots of `width` bytes.
+pub(super) fn pack(neighbours: &[u32], slots: usize, width: usize, out: &mut Vec<u8>) {
+    neighbours.iter().for_each(|row| out.extend(&row.to_le_bytes()[..width]));
+    out.resize(out.len() + (slots - neighbours.len()) * width, u8::MAX);
+}
+
+impl<'a> Links<'a> {
     /// A node's slots, the empty ones too.
     #[inline]
     pub(super) fn slots_of(self, row: u32) -> &'a [u32] {
@@ -86,5 +181,34 @@ impl LinksMut {
     fn slots_mut(&mut self, row: u32) -> &mut [u32] {
         let start = row as usize * self.slots_per_node;
         &mut self.slots[start..start + self.slots_per_node]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_lists_are_what_was_written() {
+        fn check<const WIDTH: usize>(lists: &[Vec<u32>]) {
+            let mut bytes = Vec::new();
+            lists.iter().for_each(|list| pack(list, 5, WIDTH, &mut bytes));
+            assert_eq!(bytes.len(), lists.len() * 5 * WIDTH);
+            let packed = PackedLinks::<WIDTH>::new(&bytes, 5);
+            assert_eq!((packed.len(), packed.longest()), (lists.len(), 5));
+            for (row, list) in lists.iter().enumerate() {
+                assert_eq!(packed.neighbours(row as u32).collect::<Vec<_>>(), *list);
+                assert!(packed.ends_cleanly(row as u32));
+            }
+        }
+        let mut lists = vec![vec![], vec![0], vec![255, 256, 65_536, (1 << 24) - 2, 7]];
+        check::<3>(&lists);
+        lists.push(vec![u32::MAX - 1, 1 << 30]);
+        check::<4>(&lists);
+        assert_eq!([width_for(0), width_for((1 << 24) - 1), width_for(1 << 24)], [3, 3, 4]);
+        let mut bytes = Vec::new();
+        pack(&[1], 3, 3, &mut bytes);
+        bytes[6] = 0;
+        assert!(!PackedLinks::<3>::new(&bytes, 3).ends_cleanly(0), "something behind the end");
     }
 }

@@ -4,8 +4,9 @@
 //!   .vec rows ──▶ IndexBuilder::build ──▶ .graph file ──▶ VectorIndex::search
 //! ```
 //! I1 an index is immutable once published. I2 every row can be reached. I3 `search` returns only rows
-//! that `admit` lets through, nearest first, and says how many it looked at.
+//! that match and are alive, nearest first, and says how many it looked at.
 mod beam;
+mod codes;
 mod entries;
 mod flat;
 mod graph_build;
@@ -16,6 +17,8 @@ mod near;
 mod prune;
 mod random;
 mod reach;
+mod rescore;
+mod scan;
 mod scratch;
 mod space;
 #[cfg(test)]
@@ -35,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
-use crate::types::{Distance, ErrorKind};
+use crate::types::{Distance, ErrorKind, RowSet};
 
 /// Vectors of a segment: row-major `n × dim`, normalised for cosine.
 #[derive(Clone, Copy)]
@@ -84,10 +87,22 @@ pub struct IndexQuery<'a> {
     pub k: usize,
     /// Candidates kept while walking; at least `k`.
     pub ef_search: usize,
-    /// May this row be returned? (live at the snapshot, and matching the filter)
-    pub admit: &'a (dyn Fn(u32) -> bool + Sync),
+    /// Rows that a filter lets through, dead ones among them; `None` where there is no filter.
+    pub matching: Option<&'a RowSet>,
+    /// Is the row alive at the snapshot? Asked about matching rows only.
+    pub alive: &'a (dyn Fn(u32) -> bool + Sync),
+    /// Rows that are alive, to choose how to search; a little wrong does no harm.
+    pub alive_rows: usize,
     /// Give up after this.
     pub deadline: Option<Instant>,
+}
+
+impl IndexQuery<'_> {
+    /// May the row be returned?
+    #[inline]
+    fn admits(&self, row: u32) -> bool {
+        self.matching.is_none_or(|matching| matching.contains(row)) && (self.alive)(row)
+    }
 }
 
 /// What a search found.
@@ -107,10 +122,13 @@ pub trait IndexBuilder: Send + Sync {
 
 /// A built index; read-only, shared by all searches.
 pub trait VectorIndex: Send + Sync {
-    /// The nearest admitted rows. May return fewer than `k` though more are admitted; the caller then scans.
+    /// The nearest rows that match and are alive. May return fewer than `k` though there are more; the caller
+    /// then scans.
     fn search(&self, vectors: VectorBlock<'_>, query: &IndexQuery<'_>) -> Result<IndexHits, IndexError>;
-    /// Bytes of memory it holds.
+    /// Bytes that it holds, in memory or mapped.
     fn bytes(&self) -> usize;
+    /// Is its file mapped, so that the system may take its pages back?
+    fn is_mapped(&self) -> bool;
 }
 
 /// Why an index cannot be built, opened or searched.
@@ -157,6 +175,9 @@ pub enum IndexError {
         /// Components of the query.
         query_dim: usize,
     },
+    /// The system has no memory for the codes.
+    #[error("no memory for an index; lower the memory limit of other things or write smaller segments")]
+    Memory(#[source] std::io::Error),
     /// Row numbers would run out.
     #[error("a segment of {rows} rows is too large for one index; write smaller segments")]
     TooLarge {
@@ -177,7 +198,7 @@ impl IndexError {
         match self {
             Self::Corrupt { .. } => ErrorKind::DataLoss,
             Self::Mismatch { .. } | Self::TooLarge { .. } => ErrorKind::Internal,
-            Self::Io { .. } | Self::Cancelled => ErrorKind::Unavailable,
+            Self::Io { .. } | Self::Memory(_) | Self::Cancelled => ErrorKind::Unavailable,
             Self::Deadline => ErrorKind::Timeout,
         }
     }

@@ -4,7 +4,7 @@
 //! times nearer to it than the node is. Source: *DiskANN: Fast Accurate Billion-point Nearest Neighbor
 //! Search on a Single Node*, Jayaram Subramanya et al. (NeurIPS 2019), RobustPrune.
 use super::near::Near;
-use super::space::Space;
+use super::space::{Probe, Space};
 
 /// How much nearer, in squared distance. At 1 lists are half as long: the build takes half the time, but
 /// hard data lose recall. Beyond 1.4 only the nearest are kept, which all lead the same way.
@@ -17,6 +17,7 @@ const CHUNK: usize = 4;
 #[derive(Default)]
 pub(super) struct Pruner {
     states: Vec<State>,
+    probe: Probe,
 }
 
 /// What is known of one candidate.
@@ -50,7 +51,7 @@ impl Pruner {
                 if kept.len() >= links_max {
                     return;
                 }
-                if !state.kept && state.survives(space, *candidate, kept, alpha) {
+                if !state.kept && state.survives(space, &mut self.probe, *candidate, kept, alpha) {
                     state.kept = true;
                     kept.push(candidate.row());
                 }
@@ -60,12 +61,22 @@ impl Pruner {
 }
 
 impl State {
-    fn survives(&mut self, space: &Space<'_>, candidate: Near, kept: &[u32], alpha: f32) -> bool {
+    fn survives(
+        &mut self,
+        space: &Space<'_>,
+        probe: &mut Probe,
+        candidate: Near,
+        kept: &[u32],
+        alpha: f32,
+    ) -> bool {
         let mut distances = [0.0; CHUNK];
+        if self.ratio <= alpha && self.compared < kept.len() {
+            space.aim_by_code(probe, candidate.row());
+        }
         while self.ratio <= alpha && self.compared < kept.len() {
             let ids = &kept[self.compared..(self.compared + CHUNK).min(kept.len())];
             let distances = &mut distances[..ids.len()];
-            space.distances(candidate.row(), ids, distances);
+            space.distances(probe, ids, distances);
             for &distance in distances.iter() {
                 // Rows so near that their distance vanishes lead to each other, wherever the node is.
                 let ratio = if distance > 0.0 { candidate.distance() / distance } else { f32::INFINITY };
@@ -89,7 +100,7 @@ mod tests {
         let space = Space::new(VectorBlock { dim: 2, rows: &rows, distance: Distance::L2 });
         let ids: Vec<u32> = (1..points.len() as u32).collect();
         let mut distances = vec![0.0; ids.len()];
-        space.distances(0, &ids, &mut distances);
+        space.exact_distances(0, &ids, &mut distances);
         let mut candidates: Vec<Near> =
             ids.iter().zip(&distances).map(|(&id, &distance)| Near::new(distance, id)).collect();
         candidates.sort_unstable();

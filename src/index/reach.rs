@@ -1,10 +1,10 @@
 //! I2: every node can be reached from the entries.
 use std::collections::VecDeque;
 
-use super::links::{Links, LinksMut};
+use super::links::{LinksMut, Lists};
 use super::near::Near;
 use super::scratch::Scratch;
-use super::space::Space;
+use super::space::{Probe, Space};
 use super::walk::{Clock, Row, walk};
 use super::{IndexError, links::NONE};
 
@@ -17,7 +17,7 @@ pub(super) struct Reach {
 
 impl Reach {
     /// Follows all links from the entries, breadth first.
-    pub(super) fn from_entries(links: Links<'_>, entries: &[u32]) -> Reach {
+    pub(super) fn from_entries(links: impl Lists, entries: &[u32]) -> Reach {
         let mut reach = Reach { parent: vec![NONE; links.len()], to_look_at: VecDeque::new() };
         for &entry in entries {
             reach.visit(entry, entry);
@@ -38,9 +38,9 @@ impl Reach {
         }
     }
 
-    fn follow(&mut self, links: Links<'_>) {
+    fn follow(&mut self, links: impl Lists) {
         while let Some(row) = self.to_look_at.pop_front() {
-            for &next in links.of(row) {
+            for next in links.neighbours(row) {
                 self.visit(next, row);
             }
         }
@@ -60,16 +60,17 @@ pub(super) fn relink_unreached(
     let mut unreached: Vec<u32> = nodes.iter().copied().filter(|&row| !reach.reaches(row)).collect();
     unreached.sort_unstable();
     let mut linked = 0;
-    let mut scratch = Scratch::default();
+    let (mut scratch, mut probe) = (Scratch::default(), Probe::default());
     for row in unreached {
         if reach.reaches(row) {
             continue; // through one linked before it
         }
-        let target = Row { space, row };
+        space.aim(&mut probe, row);
+        let target = Row { space, probe: &probe };
         walk(links.view(), &target, entries, ef, &mut scratch, &mut Clock::new(None), |_| {})?;
         // All nodes a walk finds can be reached. Should none of the near ones have a link to spare, some
         // other node has: n nodes need n tree edges and have `links_max` times as many slots.
-        let near = scratch.beam.nearest().iter().map(|near| near.row());
+        let near = scratch.beam.finish().iter().map(|near| near.row());
         let far = nodes.iter().copied().filter(|&other| reach.reaches(other));
         let Some(parent) =
             near.chain(far).find(|&parent| spare(space, links, links_max, &reach, parent, row))
@@ -98,7 +99,7 @@ fn spare(
     }
     let neighbours = links.view().of(parent);
     let mut distances = vec![0.0; neighbours.len()];
-    space.distances(parent, neighbours, &mut distances);
+    space.exact_distances(parent, neighbours, &mut distances);
     let needless = neighbours
         .iter()
         .zip(&distances)

@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 use parking_lot::Mutex;
 
 use super::beam::Beam;
+use super::codes::CodedQuery;
 use super::near::Near;
 
 /// Scratches kept for later: more walks than this at once allocate.
@@ -17,6 +18,7 @@ static POOL: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
 #[derive(Default)]
 pub(super) struct Scratch {
     pub(super) visited: Visited,
+    pub(super) coded: CodedQuery,
     pub(super) beam: Beam,
     pub(super) frontier: BinaryHeap<Reverse<Near>>,
     pub(super) ids: Vec<u32>,
@@ -79,13 +81,10 @@ impl Visited {
     /// Marks a row; was it new? Rows that don't exist are never new.
     #[inline]
     pub(super) fn insert(&mut self, row: u32) -> bool {
-        match self.marks.get_mut(row as usize) {
-            Some(mark) if *mark != self.walk => {
-                *mark = self.walk;
-                true
-            }
-            _ => false,
-        }
+        let Some(mark) = self.marks.get_mut(row as usize) else { return false };
+        let new = *mark != self.walk;
+        *mark = self.walk;
+        new
     }
 }
 

@@ -6,9 +6,16 @@
 //!   lifted by 0 then has its nearest row where its dot product is greatest.
 //!   Source: *Speeding Up the Xbox Recommender System Using a Euclidean Transformation for Inner-Product
 //!   Spaces*, Bachrach et al. (RecSys 2014).
+//!
+//! Distances are exact, or estimates from the rows' codes.
+use std::{io, thread};
+
+use parking_lot::Mutex;
 use proximadb_kernels::distance;
+use proximadb_kernels::huge::HugeBuffer;
 
 use super::VectorBlock;
+use super::codes::{CodedQuery, Codes, EncodeWork, FACTORS, Quantizer};
 use crate::types::Distance;
 
 /// Distances between rows while building.
@@ -16,24 +23,147 @@ pub(super) struct Space<'a> {
     pub(super) block: VectorBlock<'a>,
     /// Per row, for dot alone.
     lift: Vec<f32>,
+    /// The square of the length that all lifted rows have; 0 but for dot.
+    pub(super) lifted_square: f32,
+    coded: Option<Coded>,
+}
+
+/// The codes of all rows.
+pub(super) struct Coded {
+    pub(super) quantizer: Quantizer,
+    pub(super) factors: Vec<f32>,
+    pub(super) packed: HugeBuffer,
+}
+
+impl Coded {
+    pub(super) fn codes(&self) -> Codes<'_> {
+        Codes { quantizer: &self.quantizer, factors: &self.factors, packed: self.packed.as_slice() }
+    }
+}
+
+/// A row that others are compared with.
+#[derive(Default)]
+pub(super) struct Probe {
+    row: u32,
+    coded: CodedQuery,
 }
 
 impl<'a> Space<'a> {
     pub(super) fn new(block: VectorBlock<'a>) -> Space<'a> {
-        let lift = match block.distance {
-            Distance::L2 | Distance::Cosine => Vec::new(),
+        let (lift, lifted_square) = match block.distance {
+            Distance::L2 | Distance::Cosine => (Vec::new(), 0.0),
             Distance::Dot => lift(block),
         };
-        Space { block, lift }
+        Space { block, lift, lifted_square, coded: None }
     }
 
     pub(super) fn len(&self) -> usize {
         self.block.len()
     }
 
-    /// From one row to others.
+    /// Components, with the lift.
+    pub(super) fn dim(&self) -> usize {
+        self.block.dim + usize::from(!self.lift.is_empty())
+    }
+
+    /// The coordinate that dot adds.
     #[inline]
-    pub(super) fn distances(&self, from: u32, ids: &[u32], out: &mut [f32]) {
+    pub(super) fn lift_of(&self, row: u32) -> Option<f32> {
+        self.lift.get(row as usize).copied()
+    }
+
+    /// The square of a row's length, with its lift.
+    pub(super) fn square(&self, row: u32) -> f32 {
+        let vector = self.block.row(row);
+        distance::dot(vector, vector) + self.lift_of(row).map_or(0.0, |lift| lift * lift)
+    }
+
+    /// Codes every row; distances are estimates from then on.
+    pub(super) fn encode(&mut self, quantizer: Quantizer, threads: usize) -> io::Result<()> {
+        /// Rows that a thread takes at once.
+        const ROWS: usize = 1024;
+        let stride = quantizer.stride();
+        let mut packed = HugeBuffer::zeroed(self.len() * stride)?;
+        let mut factors = vec![0.0; self.len() * FACTORS];
+        {
+            let jobs =
+                packed.as_mut_slice().chunks_mut(stride * ROWS).zip(factors.chunks_mut(FACTORS * ROWS));
+            let jobs = Mutex::new(jobs.zip((0u32..).step_by(ROWS)));
+            let next = || jobs.lock().next();
+            let work = || {
+                let mut work = EncodeWork::default();
+                while let Some(((packed, factors), first)) = next() {
+                    let rows = packed.chunks_mut(stride).zip(factors.as_chunks_mut::<FACTORS>().0);
+                    for ((code, factors), row) in rows.zip(first..) {
+                        *factors = quantizer.encode(self.block.row(row), self.lift_of(row), code, &mut work);
+                    }
+                }
+            };
+            thread::scope(|scope| {
+                (1..threads).for_each(|_| {
+                    scope.spawn(work);
+                });
+                work();
+            });
+        }
+        self.coded = Some(Coded { quantizer, factors, packed });
+        Ok(())
+    }
+
+    /// The codes, if rows have any.
+    #[cfg(test)]
+    pub(super) fn coded(&self) -> Option<&Coded> {
+        self.coded.as_ref()
+    }
+
+    /// Takes the codes out.
+    pub(super) fn into_coded(self) -> Option<Coded> {
+        self.coded
+    }
+
+    /// Sets the probe to a row as it is: for many comparisons.
+    pub(super) fn aim(&self, probe: &mut Probe, row: u32) {
+        probe.row = row;
+        if let Some(coded) = &self.coded {
+            coded.quantizer.prepare(self.block.row(row), self.lift_of(row), &mut probe.coded);
+        }
+    }
+
+    /// Sets the probe to a row's code: for few.
+    #[inline]
+    pub(super) fn aim_by_code(&self, probe: &mut Probe, row: u32) {
+        probe.row = row;
+        if let Some(coded) = &self.coded {
+            coded.codes().decode(row, &mut probe.coded);
+        }
+    }
+
+    /// From the probe to rows.
+    #[inline]
+    pub(super) fn distances(&self, probe: &Probe, ids: &[u32], out: &mut [f32]) {
+        match &self.coded {
+            Some(coded) => coded.codes().distances(&probe.coded, ids, out),
+            None => self.exact_distances(probe.row, ids, out),
+        }
+    }
+
+    /// The lift of a query: none, which is what makes the nearest row that of the greatest product.
+    pub(super) fn query_lift(&self) -> Option<f32> {
+        (!self.lift.is_empty()).then_some(0.0)
+    }
+
+    /// From a query, which has no lift, to rows.
+    pub(super) fn distances_from_query(&self, query: &[f32], ids: &[u32], out: &mut [f32]) {
+        distance::l2_squared_ids(query, self.block.rows, ids, out);
+        if !self.lift.is_empty() {
+            for (&id, out) in ids.iter().zip(out) {
+                *out += self.lift[id as usize].powi(2);
+            }
+        }
+    }
+
+    /// From one row to others.
+    pub(super) fn exact_distances(&self, from: u32, ids: &[u32], out: &mut [f32]) {
         distance::l2_squared_ids(self.block.row(from), self.block.rows, ids, out);
         if !self.lift.is_empty() {
             let from = self.lift[from as usize];
@@ -61,14 +191,16 @@ impl<'a> Space<'a> {
     }
 }
 
-fn lift(block: VectorBlock<'_>) -> Vec<f32> {
+/// Each row's lift, and the square of the length that all have then.
+fn lift(block: VectorBlock<'_>) -> (Vec<f32>, f32) {
     let squared = |row: u32| {
         let row = block.row(row);
         f64::from(distance::dot(row, row))
     };
     let lengths: Vec<f64> = (0..block.len() as u32).map(squared).collect();
     let greatest = lengths.iter().copied().fold(0.0, f64::max); // passes over NaN
-    lengths.into_iter().map(|length| (greatest - length).max(0.0).sqrt() as f32).collect()
+    let lift = lengths.into_iter().map(|length| (greatest - length).max(0.0).sqrt() as f32).collect();
+    (lift, greatest as f32)
 }
 
 #[cfg(test)]

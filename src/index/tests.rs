@@ -6,13 +6,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::links::Links;
+use super::graph_search::Way;
+use super::links::Lists;
 use super::reach::Reach;
-use super::scratch::Scratch;
 use super::test_data::{ALL_DISTANCES, Data, clustered};
-use super::walk::Clock;
 use super::*;
-use crate::types::GraphParams;
+use crate::types::{GraphParams, RowSet};
 
 const EF: usize = 64;
 
@@ -39,13 +38,52 @@ fn build(data: Data) -> Built {
     Built { data, graph, path, _folder: folder }
 }
 
-fn query<'a>(vector: &'a [f32], k: usize, admit: &'a (dyn Fn(u32) -> bool + Sync)) -> IndexQuery<'a> {
-    IndexQuery { vector, k, ef_search: EF, admit, deadline: None }
+/// Rows are admitted by a filter.
+fn query<'a>(vector: &'a [f32], k: usize, matching: &'a RowSet) -> IndexQuery<'a> {
+    let alive_rows = matching.rows();
+    IndexQuery {
+        vector,
+        k,
+        ef_search: EF,
+        matching: Some(matching),
+        alive: &|_| true,
+        alive_rows,
+        deadline: None,
+    }
+}
+
+/// All rows match, and those that aren't admitted are dead.
+fn query_alive<'a>(
+    vector: &'a [f32],
+    k: usize,
+    admitted: &RowSet,
+    alive: &'a (dyn Fn(u32) -> bool + Sync),
+) -> IndexQuery<'a> {
+    IndexQuery {
+        vector,
+        k,
+        ef_search: EF,
+        matching: None,
+        alive,
+        alive_rows: admitted.count(),
+        deadline: None,
+    }
 }
 
 impl Built {
     fn search(&self, vector: &[f32], k: usize, admit: &(dyn Fn(u32) -> bool + Sync)) -> IndexHits {
-        let hits = self.graph.search(self.data.block(), &query(vector, k, admit)).unwrap();
+        let admitted = RowSet::from_fn(self.data.block().len(), |row| admit(row as u32));
+        self.run(&query(vector, k, &admitted), admit)
+    }
+
+    /// The same, but rows that aren't admitted match and are dead.
+    fn search_alive(&self, vector: &[f32], k: usize, admit: &(dyn Fn(u32) -> bool + Sync)) -> IndexHits {
+        let admitted = RowSet::from_fn(self.data.block().len(), |row| admit(row as u32));
+        self.run(&query_alive(vector, k, &admitted, admit), admit)
+    }
+
+    fn run(&self, query: &IndexQuery<'_>, admit: &(dyn Fn(u32) -> bool + Sync)) -> IndexHits {
+        let hits = self.graph.search(self.data.block(), query).unwrap();
         assert!(hits.rows.is_sorted_by(|a, b| a.0 < b.0 || a.0 == b.0 && a.1 < b.1), "{:?}", hits.rows);
         assert!(hits.rows.iter().all(|hit| admit(hit.1)));
         hits
@@ -56,34 +94,36 @@ impl Built {
         let (mut found, mut all) = (0, 0);
         for vector in queries {
             let truth = exact_scan(self.data.block(), vector, 10, admit);
-            let hits = self.search(vector, 10, admit);
             // By distance, since of rows equally near any will do.
             let farthest = truth.rows.last().map_or(f32::NEG_INFINITY, |hit| hit.0);
-            found += hits.rows.iter().filter(|hit| hit.0 <= farthest).count();
-            all += truth.rows.len();
+            for hits in [self.search(vector, 10, admit), self.search_alive(vector, 10, admit)] {
+                found += hits.rows.iter().filter(|hit| hit.0 <= farthest).count();
+                all += truth.rows.len();
+            }
         }
         found as f64 / all as f64
     }
 
     fn assert_all_reached(&self) {
         let file = graph_format::open(&self.path).unwrap();
-        let reach = Reach::from_entries(file.links(), &file.entries);
+        let reach = Reach::from_entries(file.links::<3>(), &file.entries);
         let twins: Vec<u32> = file.twins.iter().map(|pair| pair.1).collect();
         for row in 0..file.rows as u32 {
             assert_ne!(reach.reaches(row), twins.contains(&row), "row {row}");
         }
         assert!(file.twins.iter().all(|pair| reach.reaches(pair.0)));
-        assert_lists_fit(file.links());
+        assert_lists_fit(file.links::<3>());
     }
 }
 
-fn assert_lists_fit(links: Links<'_>) {
+fn assert_lists_fit(links: impl Lists) {
     for row in 0..links.len() as u32 {
-        let mut list = links.of(row).to_vec();
+        let mut list: Vec<u32> = links.neighbours(row).collect();
+        let len = list.len();
         assert!(list.len() <= 24 && !list.contains(&row));
         list.sort_unstable();
         list.dedup();
-        assert_eq!(list.len(), links.of(row).len(), "row {row} links to a row twice");
+        assert_eq!(list.len(), len, "row {row} links to a row twice");
     }
 }
 
@@ -125,10 +165,9 @@ fn a_filtered_walk_finds_few_among_many() {
     let mut found = 0;
     for vector in &queries {
         let truth = exact_scan(built.data.block(), vector, 10, admit).rows;
-        let (mut scratch, mut clock) = (Scratch::pooled(), Clock::new(None));
-        let query = query(vector, 10, &admit);
-        let hits =
-            built.graph.walk_filtered(built.data.block(), &query, 20, &mut scratch, &mut clock).unwrap();
+        let admitted = RowSet::from_fn(3_000, |row| admit(row as u32));
+        let query = IndexQuery { ef_search: 20, ..query(vector, 10, &admitted) };
+        let hits = built.graph.search_by(built.data.block(), &query, Way::Filtered).unwrap();
         assert!(hits.rows.len() == 10 && hits.rows.iter().all(|hit| admit(hit.1)));
         assert!(hits.visited < 2_500, "it need not look everywhere: {}", hits.visited);
         found += hits.rows.iter().filter(|hit| truth.contains(hit)).count();
@@ -292,6 +331,22 @@ fn every_flipped_byte_is_noticed() {
     assert!(matches!(Graph::open(&built.path.with_extension("none")), Err(IndexError::Io { .. })));
 }
 
+#[test]
+fn a_mapped_graph_answers_as_one_in_memory() {
+    let mut data = clustered(3_010, 40, Distance::L2, 28);
+    let queries = data.split_off(10);
+    let built = build(data);
+    let mapped = Graph::open_mapped(&built.path).unwrap();
+    assert!(mapped.is_mapped() && !built.graph.is_mapped());
+    assert_eq!(mapped.bytes(), built.graph.bytes());
+    let all = RowSet::all(3_000);
+    for vector in &queries {
+        let query = query(vector, 10, &all);
+        let hits = mapped.search(built.data.block(), &query).unwrap();
+        assert_eq!(hits.rows, built.graph.search(built.data.block(), &query).unwrap().rows);
+    }
+}
+
 /// Checksums don't help against a writer that was wrong: row numbers are checked all the same.
 #[test]
 fn rows_that_do_not_exist_are_refused_in_a_file_with_good_checksums() {
@@ -324,10 +379,10 @@ fn other_vectors_than_it_was_built_for_are_refused() {
         clustered(100, 6, Distance::Dot, 22),
     ] {
         let vector = vec![0.0; other.dim];
-        let refused = built.graph.search(other.block(), &query(&vector, 3, &|_| true));
+        let refused = built.graph.search(other.block(), &query(&vector, 3, &RowSet::all(100)));
         assert!(matches!(refused, Err(IndexError::Mismatch { .. })));
     }
-    let short = built.graph.search(built.data.block(), &query(&[0.0; 5], 3, &|_| true));
+    let short = built.graph.search(built.data.block(), &query(&[0.0; 5], 3, &RowSet::all(100)));
     assert!(matches!(short, Err(IndexError::Mismatch { .. })));
 }
 
@@ -335,7 +390,8 @@ fn other_vectors_than_it_was_built_for_are_refused() {
 fn a_search_gives_up_at_its_deadline() {
     let built = build(clustered(1_000, 6, Distance::L2, 23));
     let vector = [0.0; 6];
-    let mut query = query(&vector, 3, &|_| true);
+    let all = RowSet::all(1_000);
+    let mut query = query(&vector, 3, &all);
     query.deadline = Some(Instant::now());
     assert!(matches!(built.graph.search(built.data.block(), &query), Err(IndexError::Deadline)));
     query.deadline = Some(Instant::now() + Duration::from_secs(60));

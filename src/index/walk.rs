@@ -2,16 +2,15 @@
 use std::cmp::Reverse;
 use std::time::Instant;
 
-use proximadb_kernels::prefetch;
-
+use super::codes::{CodedQuery, Codes};
 use super::flat::distances_ids;
-use super::links::{Links, NONE};
+use super::links::Lists;
 use super::near::Near;
 use super::scratch::Scratch;
-use super::space::Space;
+use super::space::{Probe, Space};
 use super::{IndexError, TopK, VectorBlock};
 
-/// Nodes walked between two looks at the clock: some 100 µs.
+/// Nodes walked, or 64 rows scanned, between two looks at the clock: some 50 µs.
 const HOPS_PER_CLOCK: u64 = 64;
 
 /// Distances from what is looked for to rows.
@@ -32,16 +31,29 @@ impl Target for Query<'_> {
     }
 }
 
+/// A query and rows' codes, in the space of the build.
+pub(super) struct CodedTarget<'a> {
+    pub(super) codes: Codes<'a>,
+    pub(super) query: &'a CodedQuery,
+}
+
+impl Target for CodedTarget<'_> {
+    #[inline]
+    fn distances(&self, ids: &[u32], out: &mut [f32]) {
+        self.codes.distances(self.query, ids, out);
+    }
+}
+
 /// A row that is being inserted, in the space of the build.
 pub(super) struct Row<'a> {
     pub(super) space: &'a Space<'a>,
-    pub(super) row: u32,
+    pub(super) probe: &'a Probe,
 }
 
 impl Target for Row<'_> {
     #[inline]
     fn distances(&self, ids: &[u32], out: &mut [f32]) {
-        self.space.distances(self.row, ids, out);
+        self.space.distances(self.probe, ids, out);
     }
 }
 
@@ -57,7 +69,7 @@ impl Clock {
     }
 
     #[inline]
-    fn tick(&mut self) -> Result<(), IndexError> {
+    pub(super) fn tick(&mut self) -> Result<(), IndexError> {
         self.hops += 1;
         let Some(deadline) = self.deadline else { return Ok(()) };
         if self.hops % HOPS_PER_CLOCK == 1 && Instant::now() >= deadline {
@@ -68,20 +80,19 @@ impl Clock {
 }
 
 impl Scratch {
-    /// Puts the unseen ones of `rows` (up to the first empty slot) and their distances into
-    /// `ids` and `distances`.
+    /// Puts the unseen ones of `rows`, up to `most`, and their distances into `ids` and `distances`.
     #[inline]
-    fn score_unseen(&mut self, target: &impl Target, rows: &[u32]) {
-        self.ids.clear();
-        for &row in rows {
-            if row == NONE {
-                break;
-            }
-            if self.visited.insert(row) {
-                self.ids.push(row);
-            }
+    fn score_unseen(&mut self, target: &impl Target, most: usize, rows: impl Iterator<Item = u32>) {
+        // Seen or not is a coin's toss: written anyway and counted if unseen, since a wrong guess of the
+        // processor costs more.
+        self.ids.resize(most, 0);
+        let mut unseen = 0;
+        for row in rows {
+            self.ids[unseen] = row;
+            unseen += usize::from(self.visited.insert(row));
         }
-        self.distances.resize(self.ids.len(), 0.0);
+        self.ids.truncate(unseen);
+        self.distances.resize(unseen, 0.0);
         target.distances(&self.ids, &mut self.distances);
     }
 }
@@ -89,7 +100,7 @@ impl Scratch {
 /// Walks until the `ef` nearest nodes found have all been walked; they are in `scratch.beam` then.
 /// Returns the number of distances computed. `on_walked` sees each node whose neighbours were looked at.
 pub(super) fn walk(
-    links: Links<'_>,
+    links: impl Lists,
     target: &impl Target,
     entries: &[u32],
     ef: usize,
@@ -99,20 +110,26 @@ pub(super) fn walk(
 ) -> Result<u64, IndexError> {
     scratch.visited.start(links.len());
     scratch.beam.start(ef);
-    scratch.score_unseen(target, entries);
+    scratch.score_unseen(target, entries.len(), entries.iter().copied());
     let mut computed = 0;
     loop {
         computed += scratch.ids.len() as u64;
+        let mut bound = scratch.beam.bound();
         for (&row, &distance) in scratch.ids.iter().zip(&scratch.distances) {
+            // What isn't a number isn't beyond it, and has a place too: the last.
+            if distance > bound {
+                continue;
+            }
             scratch.beam.insert(Near::new(distance, row));
+            bound = scratch.beam.bound();
         }
         let Some(near) = scratch.beam.walk_next() else { return Ok(computed) };
         clock.tick()?;
         if let Some(next) = scratch.beam.peek() {
-            prefetch::read(links.slots_of(next.row())); // most likely walked next
+            links.prefetch(next.row()); // most likely walked next
         }
         on_walked(near);
-        scratch.score_unseen(target, links.slots_of(near.row()));
+        scratch.score_unseen(target, links.longest(), links.neighbours(near.row()));
     }
 }
 
@@ -120,7 +137,7 @@ pub(super) fn walk(
 ///
 /// `admitted` puts into the result what a node stands for, if anything.
 pub(super) fn walk_admitted(
-    links: Links<'_>,
+    links: impl Lists,
     target: &impl Target,
     entries: &[u32],
     ef: usize,
@@ -130,7 +147,7 @@ pub(super) fn walk_admitted(
 ) -> Result<(TopK, u64), IndexError> {
     scratch.visited.start(links.len());
     scratch.frontier.clear();
-    scratch.score_unseen(target, entries);
+    scratch.score_unseen(target, entries.len(), entries.iter().copied());
     let mut found = TopK::new(ef);
     let mut computed = 0;
     loop {
@@ -151,8 +168,8 @@ pub(super) fn walk_admitted(
         }
         clock.tick()?;
         if let Some(Reverse(next)) = scratch.frontier.peek() {
-            prefetch::read(links.slots_of(next.row()));
+            links.prefetch(next.row());
         }
-        scratch.score_unseen(target, links.slots_of(near.row()));
+        scratch.score_unseen(target, links.longest(), links.neighbours(near.row()));
     }
 }

@@ -101,7 +101,7 @@ impl DecodeStage<'_> {
     }
 
     fn propose(&self, item: InFlight, decoded: Decoded) {
-        let InFlight { batch, generation, read_at, hold } = item;
+        let InFlight { batch, generation, read_at, hold, charge } = item;
         let (operations, rejects) = (decoded.batch.ops.len() as u64, decoded.rejects.len() as u64);
         for (code, count) in count_by_code(&decoded.rejects) {
             metrics::counter!("proximadb_rejected_records_total",
@@ -122,7 +122,7 @@ impl DecodeStage<'_> {
         let (fresh, late) = (self.fresh.clone(), self.late.clone());
         let objective = self.freshness_objective;
         let give_up = || self.progress.is_stopping();
-        self.shard.propose_blocking(entry, give_up, move |outcome| {
+        self.shard.propose_blocking(entry, charge, give_up, move |outcome| {
             match outcome {
                 Ok(Outcome::Applied { .. }) => {
                     progress.applied.fetch_add(operations, Ordering::Relaxed);

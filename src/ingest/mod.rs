@@ -7,9 +7,9 @@
 //!        └─ held while in-flight bytes are at their limit
 //! ```
 //! I1 batches between source and apply hold no more undecoded bytes than the pipeline's limit, unless a single
-//! one is larger: it passes alone. I2 entries of one partition are proposed in order. I3 if one thread ends,
-//! both do, and the supervisor says why. I4 after any trouble the source starts again behind what the log holds;
-//! the position rule makes that harmless.
+//! one is larger: it passes alone; nor do they enter while the process's memory is full. I2 entries of one
+//! partition are proposed in order. I3 if one thread ends, both do, and the supervisor says why. I4 after any
+//! trouble the source starts again behind what the log holds; the position rule makes that harmless.
 mod decode_stage;
 mod dry_run;
 mod progress;
@@ -32,7 +32,12 @@ struct InFlight {
     read_at: std::time::Instant,
     /// Dropped when the batch's outcome is known, or when the batch is.
     hold: Hold,
+    /// What it holds of the process's memory until its rows are applied.
+    charge: crate::memory::Charge,
 }
+
+/// Bytes of memory per byte of a batch on its way: as it came, decoded, and encoded for the log.
+const FORMS: usize = 3;
 
 /// A batch's share of the in-flight limit.
 struct Hold {

@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Hold, InFlight, PipelineState, Progress, permits};
+use super::{FORMS, Hold, InFlight, PipelineState, Progress, permits};
+use crate::memory::{Charge, MemoryBudget, Purpose};
 use crate::source::{Polled, Source, SourceError};
 use crate::types::RawBatch;
 
@@ -38,6 +39,8 @@ pub(super) struct SourceStage<'a> {
     pub progress: &'a Arc<Progress>,
     pub room: Arc<Semaphore>,
     pub room_pages: u32,
+    /// The process's memory.
+    pub budget: &'a Arc<MemoryBudget>,
     /// The source itself failed last time; only its own success clears that state.
     pub troubled: bool,
 }
@@ -116,11 +119,17 @@ impl SourceStage<'_> {
         Ok(polled)
     }
 
+    /// Is there room within the pipeline's limit and the process's memory?
+    fn admit(&self, batch: &RawBatch) -> Option<(OwnedSemaphorePermit, Charge)> {
+        let wanted = permits(batch.bytes(), self.room_pages);
+        let permit = Arc::clone(&self.room).try_acquire_many_owned(wanted).ok()?;
+        Some((permit, self.budget.admit(Purpose::InFlight, batch.bytes() * FORMS)?))
+    }
+
     /// Hands the batch on if there is room; else keeps the source alive, and the batch where it is.
     fn hand_on_or_hold(&mut self, waiting: &mut Option<(RawBatch, Instant)>) -> Result<(), SourceError> {
         let Some((batch, since)) = waiting.take() else { return Ok(()) };
-        let wanted = permits(batch.bytes(), self.room_pages);
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_many_owned(wanted) else {
+        let Some((permit, charge)) = self.admit(&batch) else {
             *waiting = Some((batch, since));
             let before = Instant::now();
             self.source.hold(since.elapsed())?;
@@ -145,6 +154,7 @@ impl SourceStage<'_> {
             generation,
             read_at: since,
             hold: Hold::new(self.progress, permit),
+            charge,
         });
         Ok(())
     }

@@ -183,6 +183,7 @@ impl Run {
             progress,
             room: Arc::new(Semaphore::new(self.room_pages as usize)),
             room_pages: self.room_pages,
+            budget: self.shard.budget(),
             troubled: true,
         };
         let (source, decode) = std::thread::scope(|scope| {

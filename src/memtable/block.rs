@@ -1,7 +1,7 @@
 //! A run of rows that came together: columns in memory, immutable but for their dead stamps.
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -100,19 +100,19 @@ impl Block {
         text + self.vectors.len() * size_of::<f32>() + self.len() * 144
     }
 
-    /// Two neighbours as one.
-    pub(super) fn concat(first: &Self, second: &Self) -> Self {
-        fn join<T: Clone>(first: &[T], second: &[T]) -> Vec<T> {
-            [first, second].concat()
+    /// Neighbours as one.
+    pub(super) fn concat(parts: &[Arc<Self>]) -> Self {
+        fn join<T: Clone>(parts: &[Arc<Block>], column: impl Fn(&Block) -> &[T]) -> Vec<T> {
+            parts.iter().map(|part| column(part)).collect::<Vec<_>>().concat()
         }
-        let stamps = first.dead.iter().chain(&second.dead);
+        let stamps = parts.iter().flat_map(|part| &part.dead);
         Self {
-            dim: first.dim,
-            ids: join(&first.ids, &second.ids),
-            born: join(&first.born, &second.born),
-            event_times: join(&first.event_times, &second.event_times),
-            payloads: join(&first.payloads, &second.payloads),
-            vectors: join(&first.vectors, &second.vectors),
+            dim: parts.first().map_or(0, |part| part.dim),
+            ids: join(parts, |part| &part.ids),
+            born: join(parts, |part| &part.born),
+            event_times: join(parts, |part| &part.event_times),
+            payloads: join(parts, |part| &part.payloads),
+            vectors: join(parts, |part| &part.vectors),
             dead: stamps.map(|stamp| AtomicU64::new(stamp.load(Ordering::Acquire))).collect(),
             columns: OnceLock::new(),
         }
@@ -152,6 +152,11 @@ impl BlockBuilder {
     /// Stamps a row of this very entry: an id written twice in one batch.
     pub fn kill(&mut self, row: usize, at: Lsn) {
         self.block.kill(row, at);
+    }
+
+    /// The id of a row added before.
+    pub fn id(&self, row: usize) -> &PointId {
+        self.block.id(row)
     }
 
     /// Rows so far.

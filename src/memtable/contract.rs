@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{Block, BlockBuilder, Memtable};
-use crate::types::{Lsn, PointId};
+use crate::types::{IdHash, Lsn, PointId};
 
 fn block(first: u64, ids: &[u8]) -> Block {
     let mut builder = BlockBuilder::new(2, ids.len());
@@ -39,7 +39,7 @@ fn agrees_with_a_map(memtable: &dyn Memtable, batches: &[Vec<u8>]) {
         unique.sort_unstable();
         unique.dedup();
         for id in &unique {
-            if let Some(row) = memtable.latest(&id.to_string()) {
+            if let Some(row) = memtable.latest(&id.to_string(), IdHash::of(&id.to_string())) {
                 memtable.kill(row, Lsn(lsn));
             }
         }
@@ -64,7 +64,7 @@ fn agrees_with_a_map(memtable: &dyn Memtable, batches: &[Vec<u8>]) {
     assert_eq!(visible, model);
     assert_eq!(memtable.rows(), number as usize);
     for (id, (lsn, row)) in &model {
-        assert_eq!(memtable.latest(id), Some(*row));
+        assert_eq!(memtable.latest(id, IdHash::of(id)), Some(*row));
         let (block, within) = memtable.locate(*row).unwrap();
         assert_eq!((block.id(within).as_str(), block.born(within)), (id.as_str(), Lsn(*lsn)));
     }

@@ -1,25 +1,25 @@
-//! The hash memtable: blocks of rows and one map from id to newest row.
-use std::collections::HashMap;
+//! The hash memtable: blocks of rows and one table from id to newest row.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 
 use super::{Block, Memtable, Rejected, Tombstone};
-use crate::types::{Lsn, PointId};
+use crate::memory::{Charge, Purpose};
+use crate::types::{IdHash, IdTable, Lsn};
 
-/// Blocks are merged up to this many rows. Larger blocks scan faster; each doubling copies every row once more.
+/// Blocks are merged up to this many rows. Larger blocks scan faster; each step towards them copies every row.
 const MERGED_ROWS_MAX: usize = 4096;
+/// Blocks of about a size that become one. Fewer means more copying: of entries of 256 rows each row is copied
+/// once, with pairs it would be four times. More means more small blocks for a search to look at.
+const MERGE_COUNT: usize = 8;
 
 /// See the module.
-#[derive(Default)]
 pub struct HashMemtable {
     rows: RwLock<Rows>,
-    newest: RwLock<HashMap<PointId, u32>>,
     tombstones: Mutex<Vec<Tombstone>>,
     rejected: Mutex<Vec<Rejected>>,
-    bytes: AtomicUsize,
+    charge: Charge,
     since: Mutex<Option<Instant>>,
 }
 
@@ -29,40 +29,72 @@ struct Rows {
     /// Number of each block's first row.
     firsts: Vec<u32>,
     len: u32,
+    newest: IdTable,
 }
 
 impl Rows {
-    fn locate(&self, row: u32) -> Option<(Arc<Block>, usize)> {
+    fn locate(&self, row: u32) -> Option<(&Arc<Block>, usize)> {
         let index = self.firsts.partition_point(|first| *first <= row).checked_sub(1)?;
         let block = self.blocks.get(index)?;
         let within = (row - self.firsts.get(index)?) as usize;
-        (within < block.len()).then(|| (Arc::clone(block), within))
+        (within < block.len()).then_some((block, within))
     }
 
-    /// Keeps blocks growing in halves, so that `n` rows lie in `n / 4096 + log n` blocks.
+    fn has_id(&self, row: u32, id: &str) -> bool {
+        self.locate(row).is_some_and(|(block, within)| block.id(within).as_str() == id)
+    }
+
+    /// Merges the last blocks once there are [`MERGE_COUNT`] of about a size, smaller ones between them included.
     fn merge_tail(&mut self) {
-        while let [.., first, second] = self.blocks.as_slice() {
-            let together = first.len() + second.len();
-            if together > MERGED_ROWS_MAX || first.len() >= 2 * second.len() {
-                break;
+        while let Some(last) = self.blocks.last() {
+            let class = size_class(last.len());
+            let mut together = 0;
+            let tail = self.blocks.iter().rev().take_while(|block| {
+                together += block.len();
+                size_class(block.len()) <= class && together <= MERGED_ROWS_MAX
+            });
+            let count = tail.count();
+            if count < MERGE_COUNT {
+                return;
             }
-            let merged = Arc::new(Block::concat(first, second));
-            self.blocks.truncate(self.blocks.len() - 2);
-            self.blocks.push(merged);
-            self.firsts.pop();
+            let parts = self.blocks.split_off(self.blocks.len() - count);
+            self.firsts.truncate(self.firsts.len() + 1 - count);
+            self.blocks.push(Arc::new(Block::concat(&parts)));
         }
     }
 }
 
+/// One more for each factor of eight.
+fn size_class(rows: usize) -> u32 {
+    rows.max(1).ilog2() / MERGE_COUNT.ilog2()
+}
+
 impl HashMemtable {
-    /// An empty one.
+    /// An empty one that is charged to nobody.
     pub fn new() -> Self {
-        Self::default()
+        Self::charged(Charge::uncounted(Purpose::Memtables))
+    }
+
+    /// An empty one; what it comes to hold is charged.
+    pub fn charged(charge: Charge) -> Self {
+        Self {
+            rows: RwLock::default(),
+            tombstones: Mutex::default(),
+            rejected: Mutex::default(),
+            charge,
+            since: Mutex::default(),
+        }
     }
 
     fn grow(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.charge.grow(bytes);
         self.since.lock().get_or_insert_with(Instant::now);
+    }
+}
+
+impl Default for HashMemtable {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -70,25 +102,24 @@ impl Memtable for HashMemtable {
     fn append(&self, block: Block) -> u32 {
         self.grow(block.bytes());
         let block = Arc::new(block);
-        // Rows before the map: whoever finds a number in the map can locate its row.
-        let first = {
-            let mut rows = self.rows.write();
-            let first = rows.len;
-            rows.len += block.len() as u32;
-            rows.blocks.push(Arc::clone(&block));
-            rows.firsts.push(first);
-            rows.merge_tail();
-            first
-        };
-        let mut newest = self.newest.write();
+        let mut rows = self.rows.write();
+        let first = rows.len;
+        rows.len += block.len() as u32;
+        rows.blocks.push(Arc::clone(&block));
+        rows.firsts.push(first);
+        let mut newest = std::mem::take(&mut rows.newest);
         for row in 0..block.len() {
-            newest.insert(block.id(row).clone(), first + row as u32);
+            let id = block.id(row).as_str();
+            newest.put(IdHash::of(id), first + row as u32, |other| rows.has_id(other, id));
         }
+        rows.newest = newest;
+        rows.merge_tail();
         first
     }
 
-    fn latest(&self, id: &str) -> Option<u32> {
-        self.newest.read().get(id).copied()
+    fn latest(&self, id: &str, hash: IdHash) -> Option<u32> {
+        let rows = self.rows.read();
+        rows.newest.find(hash, |row| rows.has_id(row, id))
     }
 
     fn kill(&self, row: u32, at: Lsn) {
@@ -117,7 +148,7 @@ impl Memtable for HashMemtable {
     }
 
     fn locate(&self, row: u32) -> Option<(Arc<Block>, usize)> {
-        self.rows.read().locate(row)
+        self.rows.read().locate(row).map(|(block, within)| (Arc::clone(block), within))
     }
 
     fn tombstones(&self) -> Vec<Tombstone> {
@@ -133,7 +164,7 @@ impl Memtable for HashMemtable {
     }
 
     fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.charge.bytes()
     }
 
     fn since(&self) -> Option<Instant> {

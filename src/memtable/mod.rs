@@ -15,7 +15,7 @@ mod contract;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::types::{Lsn, PointId, Reject};
+use crate::types::{IdHash, Lsn, PointId, Reject};
 
 pub use block::{Block, BlockBuilder};
 pub use hash::HashMemtable;
@@ -52,8 +52,8 @@ pub struct Rejected {
 pub trait Memtable: Send + Sync {
     /// Adds rows; returns the number of the first.
     fn append(&self, block: Block) -> u32;
-    /// The newest row of an id.
-    fn latest(&self, id: &str) -> Option<u32>;
+    /// The newest row of an id, whose hash the caller has.
+    fn latest(&self, id: &str, hash: IdHash) -> Option<u32>;
     /// Stamps a row dead.
     fn kill(&self, row: u32, at: Lsn);
     /// Notes that something happened that a manifest must come to hold, if only a position that moved.

@@ -12,15 +12,11 @@ use std::time::Instant;
 use proximadb_kernels::distance;
 
 use super::fetch::record;
-use super::{Filter, Hit, PayloadView, QueryError, RowSet, SearchRequest};
+use super::{Filter, Hit, PayloadView, QueryError, SearchRequest};
 use crate::index::{IndexError, IndexHits, IndexQuery, VectorBlock, exact_rows, exact_scan};
 use crate::memtable::Block;
-use crate::types::{Column, Distance, Lsn, PointId};
+use crate::types::{Column, Distance, Lsn, PointId, RowSet};
 use crate::view::{LiveSegment, RowRef, Snapshot};
-
-/// Where matching rows are fewer than this many times `ef_search`, scanning them is cheaper than walking
-/// past the others: a walk computes about this many distances per candidate kept.
-const SCAN_PER_CANDIDATE: usize = 32;
 
 /// What a search of one snapshot found, before payloads.
 pub struct Found {
@@ -131,10 +127,8 @@ impl Search<'_> {
         self.check_deadline()?;
         let matching = matching(self.request.filter.as_ref(), &SegmentPayload(segment))?;
         let vectors = segment.vectors()?;
-        let admit = |row: u32| {
-            segment.is_visible(row, at) && matching.as_ref().is_none_or(|matching| matching.contains(row))
-        };
-        let (found, walked) = self.search_vectors(segment, vectors, matching.as_ref(), &admit, k)?;
+        let alive = |row: u32| segment.is_visible(row, at);
+        let (found, walked) = self.search_vectors(segment, vectors, matching.as_ref(), &alive, k)?;
         into.extend(found.rows.into_iter().map(|(distance, row)| Candidate {
             distance,
             row: RowRef::Segment { segment: Arc::clone(segment), row },
@@ -147,30 +141,28 @@ impl Search<'_> {
         segment: &LiveSegment,
         vectors: VectorBlock<'_>,
         matching: Option<&RowSet>,
-        admit: &(dyn Fn(u32) -> bool + Sync),
+        alive: &(dyn Fn(u32) -> bool + Sync),
         k: usize,
     ) -> Result<(IndexHits, bool), QueryError> {
-        let ef_search = self.request.ef_search.unwrap_or(self.ef_search_default).max(k);
-        let candidates = matching.map_or(vectors.len(), RowSet::count);
         let scan = || match matching {
-            Some(matching) => exact_rows(vectors, self.vector, k, matching.iter().filter(|row| admit(*row))),
-            None => exact_scan(vectors, self.vector, k, admit),
+            Some(matching) => exact_rows(vectors, self.vector, k, matching.iter().filter(|row| alive(*row))),
+            None => exact_scan(vectors, self.vector, k, alive),
         };
         let graph = segment.graph.load();
         let Some(graph) = graph.as_ref().filter(|_| !self.request.exact) else {
             return Ok((scan(), false));
         };
-        if candidates <= ef_search * SCAN_PER_CANDIDATE {
-            return Ok((scan(), false));
-        }
-        let query = IndexQuery { vector: self.vector, k, ef_search, admit, deadline: Some(self.deadline) };
+        let ef_search = self.request.ef_search.unwrap_or(self.ef_search_default).max(k);
+        let alive_rows = segment.alive() as usize;
+        let deadline = Some(self.deadline);
+        let query = IndexQuery { vector: self.vector, k, ef_search, matching, alive, alive_rows, deadline };
         let timed = |error| match error {
             IndexError::Deadline => QueryError::Timeout { timeout: self.request.read.timeout },
             error => QueryError::Index(error),
         };
         let found = graph.search(vectors, &query).map_err(timed)?;
-        // The graph looks only so far; whoever asks for k rows that exist gets them.
-        let enough = k.min(candidates.min(segment.alive() as usize));
+        // A walk looks only so far; whoever asks for k rows that exist gets them.
+        let enough = k.min(matching.map_or(vectors.len(), RowSet::count)).min(alive_rows);
         if found.rows.len() < enough { Ok((scan(), false)) } else { Ok((found, true)) }
     }
 

@@ -2,7 +2,7 @@
 use serde_json::{Map, Value};
 
 use super::{PayloadSelection, QueryError, Record};
-use crate::types::PointId;
+use crate::types::{IdHash, PointId};
 use crate::view::{RowRef, Snapshot};
 
 /// A row as it is read back.
@@ -51,8 +51,10 @@ fn select(mut payload: Map<String, Value>, selection: &PayloadSelection) -> Map<
 /// Looks newest first. A row that apply has added but not published yet belongs to a later snapshot; its
 /// older version may be hidden behind it in the same memtable, so such rows are searched for backwards.
 pub fn find(snapshot: &Snapshot, id: &PointId) -> Option<RowRef> {
+    let hash = IdHash::of(id.as_str());
     for memtable in snapshot.view.memtables() {
-        let Some((block, row)) = memtable.latest(id.as_str()).and_then(|row| memtable.locate(row)) else {
+        let Some((block, row)) = memtable.latest(id.as_str(), hash).and_then(|row| memtable.locate(row))
+        else {
             continue;
         };
         if block.is_visible(row, snapshot.lsn) {
@@ -71,7 +73,7 @@ pub fn find(snapshot: &Snapshot, id: &PointId) -> Option<RowRef> {
         }
     }
     snapshot.view.segments.iter().rev().find_map(|segment| {
-        let row = segment.ids().find(id.as_str())?;
+        let row = segment.find(id.as_str(), hash)?;
         segment.is_visible(row, snapshot.lsn).then(|| RowRef::Segment { segment: segment.clone(), row })
     })
 }

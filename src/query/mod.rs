@@ -11,7 +11,6 @@ mod execute;
 mod fetch;
 mod filter;
 mod request;
-mod row_set;
 
 pub use error::QueryError;
 pub use execute::{Found, Search, for_each_match, prepare_vector};
@@ -23,4 +22,3 @@ pub use request::{
     FreshAsOf, Freshness, Hit, Nearest, PayloadEdit, PayloadSelection, PointSelector, ReadOptions, Record,
     ScrollAnswer, ScrollRequest, SearchAnswer, SearchRequest,
 };
-pub use row_set::RowSet;

@@ -263,6 +263,11 @@ impl From<EngineError> for ApiError {
                 api.retry_after = Some(retry_after);
                 api.with("retry_after_ms", retry_after.as_millis() as u64)
             }
+            EngineError::MemoryFull { retry_after, .. } => {
+                let mut api = api.with("retry_after_ms", retry_after.as_millis() as u64);
+                api.retry_after = Some(retry_after);
+                api
+            }
             EngineError::LogStopped { collection, .. } => api.with("collection", collection),
             EngineError::Filter(_)
             | EngineError::DataLoss { .. }

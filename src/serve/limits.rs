@@ -14,6 +14,8 @@ pub struct Limits {
     pub queries_max: usize,
     /// How long a request may take that names no timeout. Default 60 s.
     pub timeout_default: Duration,
+    /// How long a request with a large body waits for room in the process's memory. Default 5 s.
+    pub room_wait: Duration,
     /// The longest timeout that a request may name. Default 1 h.
     pub timeout_max: Duration,
     /// Batches of one gRPC stream that may be unanswered. Default 16: enough for every group commit to carry
@@ -34,6 +36,7 @@ impl Default for Limits {
             limit_max: 100_000,
             queries_max: 1_024,
             timeout_default: Duration::from_secs(60),
+            room_wait: Duration::from_secs(5),
             timeout_max: Duration::from_secs(3_600),
             stream_batches_max: 16,
             stream_bytes_max: 64 << 20,

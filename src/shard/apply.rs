@@ -5,11 +5,11 @@
 //! ```
 //! I1 entries are applied in log order, each wholly or not at all. I2 the outcome depends only on the log
 //! before the entry. I3 an entry's rows are published together. I4 only this thread replaces the view.
-use std::collections::HashMap;
-
 use super::marks::Marks;
 use crate::memtable::{Block, BlockBuilder, Rejected, Tombstone};
-use crate::types::{Entry, Expect, Lsn, Op, OpKind, Outcome, PointId, Position, Verdict, WriteBatch};
+use crate::types::{
+    Entry, Expect, IdHash, IdTable, Lsn, Op, OpKind, Outcome, PointId, Position, Verdict, WriteBatch,
+};
 use crate::view::{RowRef, View};
 
 /// Applies entries to a view.
@@ -18,10 +18,31 @@ pub(super) struct Apply<'a> {
     pub view: &'a View,
 }
 
-/// Where the latest version of an id, as far as this entry goes, lies.
-enum Local {
-    Row(usize),
-    Deleted,
+/// The latest versions of ids as far as one entry goes.
+struct Local {
+    /// Numbers of upserts are even, twice their row; of deletes odd, twice their place in `deleted` and one.
+    latest: IdTable,
+    deleted: Vec<PointId>,
+}
+
+impl Local {
+    fn find(&self, id: &PointId, hash: IdHash, builder: &BlockBuilder) -> Option<u32> {
+        self.latest.find(hash, |number| self.has_id(number, id, builder))
+    }
+
+    fn put(&mut self, number: u32, id: &PointId, hash: IdHash, builder: &BlockBuilder) {
+        let mut latest = std::mem::take(&mut self.latest);
+        latest.put(hash, number, |number| self.has_id(number, id, builder));
+        self.latest = latest;
+    }
+
+    fn has_id(&self, number: u32, id: &PointId, builder: &BlockBuilder) -> bool {
+        let place = (number / 2) as usize;
+        match number % 2 {
+            0 => builder.id(place) == id,
+            _ => self.deleted.get(place) == Some(id),
+        }
+    }
 }
 
 impl Apply<'_> {
@@ -76,7 +97,8 @@ impl Apply<'_> {
             if op.expect == Expect::Any {
                 return None;
             }
-            let found = self.view.alive_version(op.id.as_str()).map(|row| row.born());
+            let found =
+                self.view.alive_version(op.id.as_str(), IdHash::of(op.id.as_str())).map(|row| row.born());
             let holds = match op.expect {
                 Expect::Any => true,
                 Expect::Version(version) => found == Some(version),
@@ -96,27 +118,28 @@ impl Apply<'_> {
         }
         let mut latest_ms = None;
         let mut builder = BlockBuilder::new(batch.dim as usize, batch.ops.len());
-        let mut local: HashMap<PointId, Local> = HashMap::new();
+        let mut local = Local { latest: IdTable::with_capacity(batch.ops.len()), deleted: Vec::new() };
         let several = batch.ops.len() > 1;
         let (mut born, mut died) = (0, 0);
         for Op { id, kind, .. } in batch.ops {
-            let known = if several { local.get(&id) } else { None };
+            let hash = IdHash::of(id.as_str());
+            let known = if several { local.find(&id, hash, &builder) } else { None };
             let was_alive = match known {
-                Some(Local::Row(row)) => {
-                    builder.kill(*row, lsn);
+                Some(number) if number % 2 == 0 => {
+                    builder.kill((number / 2) as usize, lsn);
                     true
                 }
-                Some(Local::Deleted) => false,
-                None => self.kill_alive(&id, lsn),
+                Some(_) => false,
+                None => self.kill_alive(&id, hash, lsn),
             };
             died += u64::from(was_alive);
             match kind {
                 OpKind::Upsert { payload, event_time_ms } => {
                     born += 1;
                     latest_ms = latest_ms.max(Some(event_time_ms));
-                    let row = builder.push(id.clone(), lsn, event_time_ms, payload);
+                    let row = builder.push(id, lsn, event_time_ms, payload);
                     if several {
-                        local.insert(id, Local::Row(row));
+                        local.put(2 * row as u32, builder.id(row), hash, &builder);
                     }
                 }
                 OpKind::Delete => {
@@ -125,7 +148,9 @@ impl Apply<'_> {
                         self.view.active.bury(Tombstone { id: id.clone(), lsn, event_time_ms });
                     }
                     if several {
-                        local.insert(id, Local::Deleted);
+                        let number = 2 * local.deleted.len() as u32 + 1;
+                        local.put(number, &id, hash, &builder);
+                        local.deleted.push(id);
                     }
                 }
             }
@@ -138,8 +163,8 @@ impl Apply<'_> {
         latest_ms
     }
 
-    fn kill_alive(&self, id: &PointId, at: Lsn) -> bool {
-        match self.view.alive_version(id.as_str()) {
+    fn kill_alive(&self, id: &PointId, hash: IdHash, at: Lsn) -> bool {
+        match self.view.alive_version(id.as_str(), hash) {
             None => return false,
             Some(RowRef::Memory { block, row }) => block.kill(row, at),
             Some(RowRef::Segment { segment, row }) => segment.kill(row, at),

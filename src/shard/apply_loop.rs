@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 use super::apply::Apply;
 use super::core::Core;
 use super::propose::Pending;
+use crate::memory::Purpose;
 use crate::memtable::{FrozenMarks, HashMemtable};
 use crate::view::{Frozen, View};
 use crate::wal::Durable;
@@ -62,11 +63,13 @@ impl ApplyLoop {
     fn apply(&mut self, group: Vec<Durable<Pending>>) {
         let started = Instant::now();
         let (mut rows, count) = (0, group.len());
-        for Durable { lsn, term, tag: Pending { entry, done }, .. } in group {
+        for Durable { lsn, term, tag: Pending { entry, done, charge }, body, .. } in group {
             self.term = term;
             rows += entry.batch.ops.len();
             let view = self.core.view.load();
             let outcome = Apply { marks: &self.core.marks, view: &view }.entry(lsn, entry);
+            // Its rows are charged as the memtable's from here on.
+            drop((body, charge));
             done(Ok(outcome));
         }
         let collection = &self.core.config.name;
@@ -121,7 +124,7 @@ impl ApplyLoop {
         let mut waiting = view.frozen.clone();
         waiting.push(Arc::clone(&frozen));
         self.core.view.store(Arc::new(View {
-            active: Arc::new(HashMemtable::new()),
+            active: Arc::new(HashMemtable::charged(self.core.budget.charge(Purpose::Memtables, 0))),
             frozen: waiting,
             segments: view.segments.clone(),
         }));

@@ -13,6 +13,7 @@ use super::apply_loop::Control;
 use super::marks::Marks;
 use super::propose::Pending;
 use crate::index::BuildControl;
+use crate::memory::MemoryBudget;
 use crate::memtable::Rejected;
 use crate::store::{Manifest, StoreError};
 use crate::types::{CollectionConfig, Lsn};
@@ -69,6 +70,8 @@ pub(super) struct Core {
     pub segments_dir: PathBuf,
     pub config: CollectionConfig,
     pub tuning: Tuning,
+    /// The process's memory: what the shard holds is charged to it.
+    pub budget: Arc<MemoryBudget>,
     pub view: ArcSwap<View>,
     pub marks: Marks,
     /// What is on disk. Held while the view's segments change, so that both always name the same ones.
@@ -130,6 +133,28 @@ impl Shard {
         &self.core.config
     }
 
+    /// The process's memory.
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.core.budget
+    }
+
+    /// Bytes of the memtable that takes rows now, and of those that are being flushed.
+    pub fn memtable_bytes(&self) -> (usize, usize) {
+        let view = self.core.view.load();
+        (view.active.bytes(), view.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum())
+    }
+
+    /// Asks for a flush of what is in memory now; one that is due already may come first.
+    pub fn request_flush(&self) {
+        // A full queue holds such requests already.
+        let _ = self.core.control.try_send(Control::Freeze);
+    }
+
+    /// The segments in service.
+    pub fn segments(&self) -> Vec<Arc<LiveSegment>> {
+        self.core.view.load().segments.clone()
+    }
+
     /// What a search reads: all rows applied by now.
     ///
     /// The LSN belongs to the view only if the view did not change while the LSN was read: a flush drops
@@ -159,7 +184,7 @@ impl Shard {
             .iter()
             .map(|segment| {
                 let graph = segment.graph.load().as_ref().map_or(0, |graph| graph.bytes());
-                segment.segment.cached_bytes() + graph + segment.rows() as usize * 8
+                segment.segment.cached_bytes() + graph + segment.own_bytes()
             })
             .sum();
         let durable = core.log.get().map_or(Lsn(0), LogHandle::durable_lsn);

@@ -76,6 +76,16 @@ pub enum ProposeError {
         /// How long the proposer waited.
         waited: std::time::Duration,
     },
+    /// The process's memory stayed full for too long.
+    #[error("the process's {} MiB of memory stayed full for {waited:?}, held by {held}", limit >> 20)]
+    MemoryFull {
+        /// How long the proposer waited.
+        waited: std::time::Duration,
+        /// The limit, bytes.
+        limit: usize,
+        /// By whom it is held.
+        held: String,
+    },
     /// The shard is closing; the entry's outcome is unknown if it was queued.
     #[error("the shard is closing")]
     Closed,

@@ -15,6 +15,7 @@ mod apply_loop;
 mod core;
 mod error;
 mod marks;
+mod merge;
 mod open;
 mod propose;
 mod upkeep;

@@ -18,6 +18,7 @@ use super::propose::Pending;
 use super::upkeep::{flush_thread, purge_thread, upkeep_thread};
 use crate::flush::{graph_path, open_graph};
 use crate::index::BuildControl;
+use crate::memory::{MemoryBudget, Purpose};
 use crate::memtable::HashMemtable;
 use crate::store::{Deletes, Manifest, Segment, SegmentEntry, StoreError};
 use crate::types::{CollectionConfig, Lsn};
@@ -38,17 +39,24 @@ const LONG_DEAD: Lsn = Lsn(1);
 
 impl Shard {
     /// Opens the shard in `dir`, or makes a new one there, and starts its threads.
-    pub fn open(dir: &Path, config: CollectionConfig, tuning: Tuning) -> Result<Self, ShardError> {
+    /// What it holds in memory is charged to `budget`.
+    pub fn open(
+        dir: &Path,
+        config: CollectionConfig,
+        tuning: Tuning,
+        budget: &Arc<MemoryBudget>,
+    ) -> Result<Self, ShardError> {
         let started = Instant::now();
         let segments_dir = dir.join("segments");
         make_dir(&dir.join("log"))?;
         make_dir(&segments_dir)?;
         let manifest = Manifest::load(dir)?.unwrap_or_default();
-        let segments = open_segments(&segments_dir, &config, &manifest)?;
+        let segments = open_segments(&segments_dir, &config, &manifest, budget)?;
         let marks = Marks::new(manifest.flushed_lsn, manifest.positions.clone(), manifest.watermark_ms);
         marks.set_live_points(segments.iter().map(|segment| segment.alive()).sum());
         marks.count_rejected(manifest.quarantine.iter().map(|file| file.count).sum());
-        let view = View { active: Arc::new(HashMemtable::new()), frozen: Vec::new(), segments };
+        let active = Arc::new(HashMemtable::charged(budget.charge(Purpose::Memtables, 0)));
+        let view = View { active, frozen: Vec::new(), segments };
 
         let log = open_log(dir, &tuning, &manifest)?;
         let term = log.last().map_or(manifest.log_term, |mark| mark.term);
@@ -70,6 +78,7 @@ impl Shard {
             segments_dir,
             config,
             tuning,
+            budget: Arc::clone(budget),
             view: ArcSwap::from_pointee(view),
             marks,
             manifest: Mutex::new(manifest),
@@ -106,7 +115,7 @@ fn start(
         on_failed: Box::new(|pending: Pending, error| (pending.done)(Err(ProposeError::Log(error)))),
         on_written: None,
     };
-    let options = GroupOptions { name: format!("log-{name}"), term: term.max(1), ..GroupOptions::default() };
+    let options = GroupOptions { name: name.clone(), term: term.max(1), ..GroupOptions::default() };
     let log = GroupCommit::start(log, options, hooks)?;
     let _ = core.log.set(log.handle());
     let apply = ApplyLoop { core: Arc::clone(&core), entries, control, flush: Some(flush), term };
@@ -151,9 +160,10 @@ fn open_segments(
     dir: &Path,
     config: &CollectionConfig,
     manifest: &Manifest,
+    budget: &Arc<MemoryBudget>,
 ) -> Result<Vec<Arc<LiveSegment>>, StoreError> {
     let open = |entry: &SegmentEntry| {
-        let live = LiveSegment::new(Segment::open(dir, &entry.meta)?, config.distance)?;
+        let live = LiveSegment::new(Segment::open(dir, &entry.meta)?, config.distance, budget)?;
         if let Some(deletes) = &entry.deletes {
             for row in Deletes::read(dir, &entry.meta, deletes)?.rows {
                 live.kill(row, LONG_DEAD);

@@ -8,11 +8,15 @@ use tokio::sync::oneshot;
 
 use super::core::{Core, Shard};
 use super::error::ProposeError;
+use crate::memory::{Charge, Purpose};
 use crate::types::{Entry, Outcome};
 use crate::wal::{BincodeCodec, WalCodec, WalError};
 
 /// Between looks at a full queue, which drains a group at a time, once per fsync.
 const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// Between looks at a full budget: a flush that makes room takes longer.
+const ROOM_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// What is called with an entry's outcome, on the apply thread; it must not block.
 pub(super) type Done = Box<dyn FnOnce(Result<Outcome, ProposeError>) + Send>;
@@ -22,6 +26,8 @@ pub(super) struct Pending {
     /// Kept beside its encoding, so that apply need not decode it.
     pub entry: Entry,
     pub done: Done,
+    /// Both of them.
+    pub charge: Charge,
 }
 
 /// Counts an entry that nobody waits for, until it is applied or lost.
@@ -67,18 +73,22 @@ impl Shard {
 
     /// Writes an entry from a thread that may block; `done` is called on the apply thread, or here if the
     /// entry is not taken. While the queue is full it waits until `give_up` says so: a full disk may keep it
-    /// full for as long as the disk is.
+    /// full for as long as the disk is. `charge` is what the entry was let into the process with: it goes on
+    /// whatever the budget says.
     pub fn propose_blocking(
         &self,
         entry: Entry,
+        mut charge: Charge,
         give_up: impl Fn() -> bool,
         done: impl FnOnce(Result<Outcome, ProposeError>) + Send + 'static,
     ) {
-        let (mut body, mut pending) = match self.encode(entry, Box::new(done)) {
-            Ok(encoded) => encoded,
-            Err((done, error)) => return done(Err(error)),
+        let mut body = match self.encode(&entry) {
+            Ok(body) => body,
+            Err(error) => return done(Err(error)),
         };
-        let Some(log) = self.core.log.get() else { return (pending.done)(Err(ProposeError::Closed)) };
+        let Some(log) = self.core.log.get() else { return done(Err(ProposeError::Closed)) };
+        charge.turn_into(Purpose::LogQueue, bytes_of(&body, &entry));
+        let mut pending = Pending { entry, done: Box::new(done), charge };
         loop {
             let rejected = match log.try_propose(body, pending) {
                 Ok(()) => return,
@@ -95,9 +105,11 @@ impl Shard {
     }
 
     async fn submit(&self, entry: Entry, done: Done) -> Result<(), ProposeError> {
-        let (mut body, mut pending) = self.encode(entry, done).map_err(|(_, error)| error)?;
+        let mut body = self.encode(&entry)?;
         let log = self.core.log.get().ok_or(ProposeError::Closed)?;
         let started = Instant::now();
+        let charge = self.admit(&body, &entry, started).await?;
+        let mut pending = Pending { entry, done, charge };
         loop {
             let rejected = match log.try_propose(body, pending) {
                 Ok(()) => return Ok(()),
@@ -114,13 +126,35 @@ impl Shard {
         }
     }
 
-    fn encode(&self, entry: Entry, done: Done) -> Result<(Bytes, Pending), (Done, ProposeError)> {
-        if self.core.disk_full.load(Ordering::Acquire) {
-            return Err((done, ProposeError::DiskFull { path: self.core.dir.clone() }));
+    /// Waits until the budget has room for the entry.
+    async fn admit(&self, body: &Bytes, entry: &Entry, since: Instant) -> Result<Charge, ProposeError> {
+        let (budget, bytes) = (&self.core.budget, bytes_of(body, entry));
+        // One that only asks how far the log is brings nothing that would have to be kept.
+        if entry.batch.ops.is_empty() {
+            return Ok(budget.charge(Purpose::LogQueue, bytes));
         }
-        match BincodeCodec.encode(&entry) {
-            Ok(body) => Ok((body, Pending { entry, done })),
-            Err(error) => Err((done, ProposeError::Log(Arc::new(error)))),
+        loop {
+            if let Some(charge) = budget.admit(Purpose::LogQueue, bytes) {
+                return Ok(charge);
+            }
+            if since.elapsed() >= self.core.tuning.propose_timeout {
+                metrics::counter!("proximadb_memory_refused_total", "what" => "write").increment(1);
+                let (limit, held) = (budget.limit(), budget.describe());
+                return Err(ProposeError::MemoryFull { waited: since.elapsed(), limit, held });
+            }
+            tokio::time::sleep(ROOM_PAUSE).await;
         }
     }
+
+    fn encode(&self, entry: &Entry) -> Result<Bytes, ProposeError> {
+        if self.core.disk_full.load(Ordering::Acquire) {
+            return Err(ProposeError::DiskFull { path: self.core.dir.clone() });
+        }
+        BincodeCodec.encode(entry).map_err(|error| ProposeError::Log(Arc::new(error)))
+    }
+}
+
+/// Bytes that an entry holds until it is applied: itself, and as the log takes it.
+fn bytes_of(body: &Bytes, entry: &Entry) -> usize {
+    body.len() + entry.batch.bytes()
 }

@@ -8,8 +8,11 @@ use parking_lot::MutexGuard;
 use roaring::RoaringBitmap;
 
 use super::core::Core;
-use crate::flush::{self, Plan, SegmentStats};
+use super::merge::merge;
+use crate::faults;
+use crate::flush::{self, GraphError, Plan, SegmentStats};
 use crate::index::{BuildControl, GraphBuilder};
+use crate::memory::{Charge, Purpose};
 use crate::store::{
     Deletes, FileMeta, Manifest, Segment, SegmentEntry, SegmentId, SegmentMeta, StoreError, collect_garbage,
 };
@@ -19,6 +22,9 @@ use crate::view::{Frozen, LiveSegment, View};
 const QUARANTINE_MAX: u64 = 100_000;
 /// Between tries of something that failed.
 const RETRY: Duration = Duration::from_secs(1);
+/// Niceness of upkeep beside the rest. More starves it, and flush behind it, on a busy machine; less takes the
+/// processor from writers and searches while segments are merged and graphs built.
+const UPKEEP_NICE: u8 = 10;
 /// Upkeep looks for work this often when nobody wakes it.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -72,6 +78,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(), StoreError> {
     let _writing = core.writers.read();
+    // Whatever the budget says: this is what makes room.
+    let (rows, bytes) = (frozen.memtable.rows(), frozen.memtable.bytes());
+    let _buffers = core.budget.charge(Purpose::SegmentWrites, write_bytes(rows, bytes));
     let flushed = flush::flush(&core.config, &core.segments_dir, frozen, SegmentId::new())?;
     let live = flushed.segment.as_ref().map(|meta| open(core, meta)).transpose()?;
     let mut manifest = core.manifest.lock();
@@ -86,17 +95,14 @@ fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(), StoreError> {
     {
         next.quarantine.remove(0);
     }
-    next.segments.extend(flushed.segment.map(entry_of));
+    next.segments.extend(flushed.segment.map(|meta| entry_of(meta, None)));
     // Stored before the swap: if it fails, the memtable stays where it is and all of this is done again.
     store_manifest(core, &mut manifest, next, live.as_ref())?;
     let swapped = (Arc::clone(frozen), live, flushed.origins);
     core.between_entries(move |core| {
         let (frozen, live, origins) = swapped;
         if let Some(live) = &live {
-            for (row, origin) in origins.into_iter().enumerate() {
-                let dead = frozen.memtable.locate(origin).and_then(|(block, within)| block.dead(within));
-                dead.into_iter().for_each(|at| live.kill(row as u32, at));
-            }
+            carry_from_memory(&frozen, &origins, live);
         }
         swap(core, |view| View {
             active: Arc::clone(&view.active),
@@ -104,10 +110,27 @@ fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(), StoreError> {
             segments: view.segments.iter().cloned().chain(live).collect(),
         });
     });
+    let _ = faults::pass("shard::flush_published"); // past it, nothing can fail any more
     core.marks.set_flushed(frozen.marks.lsn);
     drop(manifest);
     core.changed.notify_waiters();
     Ok(())
+}
+
+/// Rows that died since they were written to the segment are dead in it as well. `origins` are rising.
+///
+/// Runs between two entries, so everybody waits for it: one pass over the stamps, no look-ups.
+fn carry_from_memory(frozen: &Frozen, origins: &[u32], live: &LiveSegment) {
+    let blocks = frozen.memtable.blocks();
+    let numbered =
+        (0u32..).zip(blocks.iter().flat_map(|block| (0..block.len()).map(move |row| (block, row))));
+    let mut origins = (0u32..).zip(origins).peekable();
+    for (number, (block, within)) in numbered {
+        let Some((row, _)) = origins.next_if(|(_, origin)| **origin == number) else { continue };
+        if let Some(at) = block.dead(within) {
+            live.kill(row, at);
+        }
+    }
 }
 
 /// Cuts the log behind what is flushed, until the flush thread ends.
@@ -126,24 +149,24 @@ pub(super) fn purge_thread(core: &Core, due: &Receiver<()>) {
     }
 }
 
-fn swap(core: &Core, next: impl FnOnce(&View) -> View) {
+pub(super) fn swap(core: &Core, next: impl FnOnce(&View) -> View) {
     let view = core.view.load_full();
     core.view.store(Arc::new(next(&view)));
 }
 
-fn open(core: &Core, meta: &SegmentMeta) -> Result<Arc<LiveSegment>, StoreError> {
+pub(super) fn open(core: &Core, meta: &SegmentMeta) -> Result<Arc<LiveSegment>, StoreError> {
     let segment = Segment::open(&core.segments_dir, meta)?;
-    Ok(Arc::new(LiveSegment::new(segment, core.config.distance)?))
+    Ok(Arc::new(LiveSegment::new(segment, core.config.distance, &core.budget)?))
 }
 
-fn entry_of(meta: SegmentMeta) -> SegmentEntry {
-    SegmentEntry { meta, deletes: None, graph: None }
+pub(super) fn entry_of(meta: SegmentMeta, graph: Option<FileMeta>) -> SegmentEntry {
+    SegmentEntry { meta, deletes: None, graph }
 }
 
 /// Writes `next` with every segment's dead rows as of its `flushed_lsn`, and makes it the current one.
 ///
 /// `newcomer`: the segment that `next` names and the view does not hold yet.
-fn store_manifest(
+pub(super) fn store_manifest(
     core: &Core,
     manifest: &mut MutexGuard<'_, Manifest>,
     mut next: Manifest,
@@ -172,7 +195,14 @@ fn store_manifest(
 }
 
 /// Merges, graphs and garbage, one at a time, until the shard closes.
+///
+/// It steps back behind everybody who answers or takes in: what it does is never urgent, and it is most of the
+/// work. It holds the manifest's lock for a moment now and then, which the flush thread may wait for; a tenth of
+/// a busy processor, which this leaves it, keeps that moment short.
 pub(super) fn upkeep_thread(core: &Arc<Core>, wakes: &Receiver<()>) {
+    if !proximadb_kernels::priority::step_back(UPKEEP_NICE) {
+        tracing::debug!(collection = core.config.name, "upkeep runs at the priority of everything else");
+    }
     while !core.is_closing() {
         tell(core);
         if !upkeep_once(core) {
@@ -198,6 +228,21 @@ fn tell(core: &Core) {
     gauge("proximadb_collection_quarantined_records", core.marks.rejected());
 }
 
+/// Bytes that writing a segment takes: a row group of its Parquet file, and the table of its ids.
+fn write_bytes(rows: usize, bytes: usize) -> usize {
+    bytes.min(128 << 20) + rows * 22
+}
+
+/// Has the budget room for work that can wait? Else it is done at a later tick.
+pub(super) fn reserve(core: &Core, work: &'static str, purpose: Purpose, bytes: usize) -> Option<Charge> {
+    let reserved = core.budget.reserve(purpose, bytes);
+    if reserved.is_none() {
+        metrics::counter!("proximadb_memory_deferred_total", "work" => work).increment(1);
+        tracing::debug!(collection = core.config.name, work, bytes, "deferred: memory is tight");
+    }
+    reserved
+}
+
 /// Does the most urgent thing; says whether there was any.
 fn upkeep_once(core: &Arc<Core>) -> bool {
     let view = core.view.load_full();
@@ -211,16 +256,33 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
             dead: live.dead_as_of(flushed).count() as u64,
         })
         .collect();
-    if flush::plan(&stats).is_some_and(|plan| report(core, "merge", merge(core, &view, &plan))) {
+    if let Some(plan) = flush::plan(&stats)
+        && let Some(_buffers) = reserve(core, "merge", Purpose::SegmentWrites, merge_bytes(&view, &plan))
+        && report(core, "merge", merge(core, &view, &plan))
+    {
         return true;
     }
     // Whatever could not be merged must not keep graphs from being built, nor garbage from being collected.
     let lacking = view.segments.iter().find(|live| flush::lacks_graph(live, &core.config.graph));
-    if lacking.is_some_and(|live| report(core, "graph build", build_graph(core, live))) {
+    if let Some(live) = lacking
+        && let bytes = flush::build_bytes(live, &core.config.graph)
+        && let Some(_building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes)
+        && report(core, "graph build", build_graph(core, live))
+    {
         return true;
     }
     collect(core);
     false
+}
+
+fn merge_bytes(view: &View, plan: &Plan) -> usize {
+    let inputs = view.segments.iter().filter(|live| plan.inputs.contains(&live.id()));
+    let (mut rows, mut bytes) = (0, 0);
+    for live in inputs {
+        rows += live.rows() as usize;
+        bytes += live.segment.meta().parquet.bytes as usize;
+    }
+    write_bytes(rows, bytes)
 }
 
 /// A failure is told once and tried again at the next tick.
@@ -243,88 +305,9 @@ fn chain_of<E: std::error::Error>(error: &E) -> String {
     }
 }
 
-fn merge(core: &Arc<Core>, view: &View, plan: &Plan) -> Result<(), StoreError> {
-    let started = Instant::now();
+fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>) -> Result<(), GraphError> {
     let _writing = core.writers.read();
-    let inputs: Vec<Arc<LiveSegment>> =
-        view.segments.iter().filter(|live| plan.inputs.contains(&live.id())).cloned().collect();
-    let others_remain = inputs.len() < view.segments.len();
-    let flushed = core.marks.flushed();
-    let merged =
-        flush::compact(&core.config, &core.segments_dir, &inputs, flushed, others_remain, SegmentId::new())?;
-    let live = merged.segment.as_ref().map(|meta| open(core, meta)).transpose()?;
-
-    let mut manifest = core.manifest.lock();
-    // Whatever died up to `flushed_lsn` has its stamp by now, and belongs into this manifest.
-    if let Some(newer) = &live {
-        carry_stamps(&inputs, &merged.origins, newer);
-    }
-    let mut next = manifest.clone();
-    let newest = merged.segment.map(entry_of);
-    next.segments = replace(&next.segments, |entry| plan.inputs.contains(&entry.meta.id), newest);
-    // Stored before the swap: if it fails, nothing has changed, and the new files are garbage.
-    store_manifest(core, &mut manifest, next, live.as_ref())?;
-    let (ids, sources, newer, origins) = (plan.inputs.clone(), inputs.clone(), live.clone(), merged.origins);
-    core.between_entries(move |core| {
-        if let Some(newer) = &newer {
-            carry_stamps(&sources, &origins, newer);
-        }
-        swap(core, |view| View {
-            active: Arc::clone(&view.active),
-            frozen: view.frozen.clone(),
-            segments: replace(&view.segments, |live| ids.contains(&live.id()), newer),
-        });
-    });
-    core.retired.lock().extend(inputs.iter().map(Arc::downgrade));
-    drop(manifest);
-    core.changed.notify_waiters();
-    let rows: u64 = inputs.iter().map(|live| u64::from(live.rows())).sum();
-    tracing::info!(
-        collection = core.config.name,
-        inputs = inputs.len(),
-        rows,
-        kept = live.map_or(0, |live| live.rows()),
-        elapsed_ms = started.elapsed().as_millis() as u64,
-        "merged segments"
-    );
-    Ok(())
-}
-
-/// Rows that died while they were copied are dead in the copy as well.
-fn carry_stamps(sources: &[Arc<LiveSegment>], origins: &[(u32, u32)], newer: &LiveSegment) {
-    for (row, (place, origin)) in origins.iter().enumerate() {
-        let dead = sources.get(*place as usize).and_then(|source| source.dead(*origin));
-        dead.into_iter().for_each(|at| newer.kill(row as u32, at));
-    }
-}
-
-/// Puts `new` where the first of those that go stood, so that order stays oldest first.
-fn replace<T: Clone>(all: &[T], goes: impl Fn(&T) -> bool, new: Option<T>) -> Vec<T> {
-    let mut new = new;
-    let mut kept = Vec::with_capacity(all.len());
-    for one in all {
-        if goes(one) {
-            kept.extend(new.take());
-        } else {
-            kept.push(one.clone());
-        }
-    }
-    kept
-}
-
-fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>) -> Result<(), flush::GraphError> {
-    let started = Instant::now();
-    let _writing = core.writers.read();
-    let builder = GraphBuilder { params: core.config.graph, threads: core.tuning.build_threads, seed: SEED };
-    let control: &BuildControl = &core.build;
-    control.done.store(0, Ordering::Relaxed);
-    let path = flush::build_graph(&core.segments_dir, live, &builder, control)?;
-    let bytes = std::fs::read(&path).map_err(|source| StoreError::Io { path, doing: "read", source })?;
-    let graph = FileMeta {
-        name: live.id().file_name("graph"),
-        bytes: bytes.len() as u64,
-        crc32c: crc32c::crc32c(&bytes),
-    };
+    let graph = graph_of(core, live)?;
     let mut manifest = core.manifest.lock();
     let mut next = manifest.clone();
     if let Some(entry) = next.segments.iter_mut().find(|entry| entry.meta.id == live.id()) {
@@ -333,6 +316,18 @@ fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>) -> Result<(), flush::G
     }
     drop(manifest);
     core.changed.notify_waiters();
+    Ok(())
+}
+
+/// Builds a segment's graph and puts it into service; its file is for a manifest to name.
+pub(super) fn graph_of(core: &Core, live: &LiveSegment) -> Result<FileMeta, GraphError> {
+    let started = Instant::now();
+    let builder = GraphBuilder { params: core.config.graph, threads: core.tuning.build_threads, seed: SEED };
+    let control: &BuildControl = &core.build;
+    control.done.store(0, Ordering::Relaxed);
+    let path = flush::build_graph(&core.segments_dir, live, &builder, control)?;
+    let _ = faults::pass("shard::graph_written");
+    let bytes = std::fs::read(&path).map_err(|source| StoreError::Io { path, doing: "read", source })?;
     tracing::info!(
         collection = core.config.name,
         segment = %live.id(),
@@ -340,7 +335,11 @@ fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>) -> Result<(), flush::G
         elapsed_ms = started.elapsed().as_millis() as u64,
         "built a graph"
     );
-    Ok(())
+    Ok(FileMeta {
+        name: live.id().file_name("graph"),
+        bytes: bytes.len() as u64,
+        crc32c: crc32c::crc32c(&bytes),
+    })
 }
 
 /// The same rows give the same graph on every node.

@@ -1,15 +1,14 @@
 //! Writes the frame described in `block_format`, front to back.
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::block_format::{BLOCK_BYTES, FOOTER_BYTES, Footer, HEADER_BYTES, Header, read_u32};
-use super::{FileMeta, StoreError, durable};
+use super::durable::LargeFile;
+use super::{FileMeta, StoreError};
 
 /// A file being written; it is not valid before [`BlockWriter::finish`].
 pub(crate) struct BlockWriter {
     path: PathBuf,
-    file: File,
+    file: LargeFile,
     /// The block not yet full.
     block: Vec<u8>,
     table: Vec<u8>,
@@ -19,7 +18,7 @@ pub(crate) struct BlockWriter {
 
 impl BlockWriter {
     pub(crate) fn create(path: &Path, header: &Header) -> Result<Self, StoreError> {
-        let mut file = durable::create_new(path)?;
+        let mut file = LargeFile::create(path)?;
         let header = header.encode();
         file.write_all(&header).map_err(StoreError::io(path, "write"))?;
         Ok(Self {

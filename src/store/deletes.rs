@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::block_format::read_u32;
 use super::error::SEGMENT_REMEDY;
 use super::{FileMeta, SegmentMeta, StoreError, durable};
+use crate::faults;
 use crate::types::Lsn;
 
 const MAGIC: &[u8; 8] = b"PXDBDEL\0";
@@ -60,6 +61,7 @@ impl Deletes {
         bytes.extend_from_slice(&crc.to_le_bytes());
         durable::write_new(&path, &bytes)?;
         durable::sync_dir(dir)?;
+        faults::pass("store::deletes_written").map_err(StoreError::io(&path, "write"))?;
         let file = FileMeta { name, bytes: bytes.len() as u64, crc32c: crc };
         Ok(DelMeta { file, as_of: self.as_of, count: self.rows.len() })
     }

@@ -69,6 +69,9 @@ pub enum StoreError {
         /// What is wrong with which row.
         what: String,
     },
+    /// The process is ending: what was being written is given up, and done again after the next start.
+    #[error("writing was stopped because the shard is closing")]
+    Stopped,
     /// One field's text exceeds what one column in memory can address.
     #[error("field {field:?} of {path:?} holds {bytes} bytes of text; one column holds at most {max}")]
     ColumnTooLarge {
@@ -89,7 +92,7 @@ impl StoreError {
         match self {
             Self::Corrupt { .. } | Self::Missing { .. } => ErrorKind::DataLoss,
             Self::VersionUnknown { .. } | Self::Invalid { .. } => ErrorKind::Internal,
-            Self::Full { .. } | Self::Io { .. } => ErrorKind::Unavailable,
+            Self::Full { .. } | Self::Io { .. } | Self::Stopped => ErrorKind::Unavailable,
             Self::ColumnTooLarge { .. } => ErrorKind::Invalid,
         }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::{Manifest, StoreError, durable};
+use crate::faults;
 
 /// What was deleted.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,7 @@ pub fn collect_garbage(
     for name in names {
         let path = segments.join(&name);
         report.bytes += fs::metadata(&path).map_or(0, |file| file.len());
+        faults::pass("store::before_collect").map_err(StoreError::io(&path, "delete"))?;
         durable::remove(&path)?;
         report.deleted.push(name);
     }

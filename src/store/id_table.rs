@@ -3,38 +3,14 @@
 //! Slots are `u64`: the upper half of the id's hash, then `row + 1`; 0 is an empty slot. With half the hash
 //! in the slot a look-up of an absent id, which is the common one (every new point is looked for in every
 //! segment), touches one cache line of the table and no id.
-use super::block_format::read_u32;
+use crate::types::hash_id;
 
-/// Odd multipliers with evenly mixed bits: the first 64 fractional bits of π and of e (that one made odd).
-const PI: u64 = 0x243f_6a88_85a3_08d3;
-const E: u64 = 0xb7e1_5162_8aed_2a6b;
-
-/// The low half of the 128-bit product, mixed with the high half.
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    (product as u64) ^ (product >> 64) as u64
-}
-
-/// The hash of an id in one segment; part of the file format, so it never changes.
+/// The hash of an id in one segment; part of the file format.
 ///
-/// Eight bytes at a time, little-endian, the last ones filled up with zeros; each is mixed in by a folded
-/// multiplication (as in wyhash). The seed comes from the segment's random id: ids that collide in one
-/// segment don't in the next, so nobody can choose ids that make look-ups slow.
+/// The seed comes from the segment's random id: ids that collide in one segment don't in the next, so nobody can
+/// choose ids that make look-ups slow.
 pub(crate) fn hash(seed: u64, id: &[u8]) -> u64 {
-    let mut state = fold(seed ^ PI, id.len() as u64 ^ E);
-    let mut words = id.chunks_exact(8);
-    for word in words.by_ref() {
-        state = fold(state ^ word_of(word), PI);
-    }
-    let mut last = [0u8; 8];
-    for (to, from) in last.iter_mut().zip(words.remainder()) {
-        *to = *from;
-    }
-    fold(fold(state ^ u64::from_le_bytes(last), PI), E)
-}
-
-fn word_of(bytes: &[u8]) -> u64 {
-    u64::from(read_u32(bytes, 0)) | u64::from(read_u32(bytes, 4)) << 32
+    hash_id(seed, id)
 }
 
 /// Slots for so many rows: a power of two, 37 to 75 % filled.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{DelMeta, FileMeta, QuarantineFile, SegmentMeta, StoreError, durable, sealed};
+use crate::faults;
 use crate::types::{Lsn, PartitionPosition};
 
 /// The version that this program writes, and the only one it reads.
@@ -90,13 +91,14 @@ impl Manifest {
         // A crash may have left a draft of this version: nothing reads drafts.
         durable::remove(&draft)?;
         durable::write_new(&draft, text.as_bytes())?;
-        fail::fail_point!("store::manifest_before_rename");
-        if let Err(error) = fs::rename(&draft, &path) {
+        let renamed = faults::pass("store::manifest_before_rename").and_then(|()| fs::rename(&draft, &path));
+        if let Err(error) = renamed {
             let _ = durable::remove(&draft);
             return Err(StoreError::io(&path, "rename")(error));
         }
+        faults::pass("store::manifest_renamed").map_err(StoreError::io(&path, "rename"))?;
         durable::sync_dir(dir)?;
-        fail::fail_point!("store::manifest_after_rename");
+        faults::pass("store::manifest_after_rename").map_err(StoreError::io(&path, "rename"))?;
         for old in versions.iter().rev().skip(KEPT - 1) {
             // One that stays only keeps its files from being collected until the next time.
             let _ = durable::remove(&Self::path(dir, *old));

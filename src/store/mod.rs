@@ -25,12 +25,14 @@ mod meta;
 mod parquet_format;
 mod parquet_reader;
 mod parquet_writer;
+mod payload_cells;
 mod payloads;
 mod quarantine;
 mod rows;
 mod sealed;
 mod segment_reader;
 mod segment_writer;
+mod vector_chunk;
 #[cfg(test)]
 mod tests;
 
@@ -43,4 +45,4 @@ pub use meta::{FileMeta, SegmentId, SegmentMeta};
 pub use quarantine::{QuarantineFile, Quarantined};
 pub use rows::{PickedRows, RowRef, RowSource, Tombstone};
 pub use segment_reader::Segment;
-pub use segment_writer::{SegmentInput, SegmentWriter};
+pub use segment_writer::{SegmentInput, SegmentWriter, VectorForm};

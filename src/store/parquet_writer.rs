@@ -3,31 +3,34 @@
 //! Vectors are a fixed-size list of f32, split into byte streams and compressed by zstd level 1: of the
 //! forms that every reader shows as a list of floats it is the smallest (85 % of raw for normalised random
 //! vectors; 93 % without byte streams), and costs no more than plain bytes: 320 MB/s to write, 730 to read.
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::builder::{BooleanBuilder, StringBuilder};
 use arrow_array::{
-    ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray,
-    TimestampMillisecondArray, UInt64Array, new_null_array,
+    ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, StringArray, TimestampMillisecondArray,
+    UInt64Array, new_null_array,
 };
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
-use serde_json::{Map, Value};
 
 use super::block_format::BLOCK_BYTES;
 use super::block_writer::file_name;
-use super::parquet_format::{FieldColumn, JSON_COLUMN, META_KEY, VIPER_VERSION, ViperMeta};
-use super::segment_writer::SegmentInput;
-use super::{FileMeta, RowSource, StoreError, Tombstone, durable};
+use super::durable::LargeFile;
+use super::parquet_format::{JSON_COLUMN, META_KEY, VIPER_VERSION, ViperMeta};
+use super::payload_cells::PayloadCells;
+use super::segment_writer::{SegmentInput, VectorForm};
+use super::vector_chunk::VectorChunk;
+use super::{FileMeta, RowSource, StoreError, Tombstone};
 use crate::types::{FieldType, FieldTypes};
 
 /// Rows of a row group: what a reader must decode at least.
@@ -42,8 +45,6 @@ const NULL_COMPONENTS: usize = 4 << 20;
 /// Fixed columns in front of those of payload fields.
 pub(crate) const COLUMNS_BEFORE_FIELDS: usize = 6;
 
-type Payload = Option<Map<String, Value>>;
-
 /// Writes and fsyncs the file; returns the checksums of its blocks of 1 MiB too.
 pub(crate) fn write_parquet(
     path: &Path,
@@ -51,12 +52,13 @@ pub(crate) fn write_parquet(
 ) -> Result<(FileMeta, Vec<u32>), StoreError> {
     let groups = row_groups(input)?;
     let mut types = FieldTypes::default();
-    let mut first = None;
+    let mut kept = Vec::new();
+    let keeps = payload_bytes(input)? * PARSED_FACTOR <= ROW_GROUP_BYTES;
     for group in &groups {
-        let payloads = parse(path, input.rows, group.clone())?;
-        payloads.iter().flatten().for_each(|payload| types.observe(payload));
-        // Most segments have one group: its payloads are parsed once.
-        first = first.or((groups.len() == 1).then_some(payloads));
+        let cells = parse(path, input.rows, group.clone())?;
+        cells.observe(&mut types);
+        // Of most segments all payloads fit memory, and are parsed once.
+        kept.extend(keeps.then_some(cells));
     }
     let (fields, json_fields, json_fields_complete) = ViperMeta::choose(&types);
     let meta = ViperMeta {
@@ -70,24 +72,79 @@ pub(crate) fn write_parquet(
         json_fields,
         json_fields_complete,
     };
-    let schema = schema(&meta);
     let failed = |error| write_error(path, error);
-    let out = CrcFile::create(path)?;
-    let mut writer = ArrowWriter::try_new(out, schema.clone(), Some(properties(&meta))).map_err(failed)?;
+    let mut file = Groups::begin(path, &meta, input).map_err(failed)?;
+    let mut kept = kept.into_iter();
     for group in groups {
-        let payloads = match first.take() {
-            Some(payloads) => payloads,
+        let cells = match kept.next() {
+            Some(cells) => cells,
             None => parse(path, input.rows, group.clone())?,
         };
-        let columns = live_columns(input, &meta, &types, group, &payloads)?;
-        write_batch(&mut writer, &schema, columns).map_err(failed)?;
-        writer.flush().map_err(failed)?;
+        let columns = live_columns(input, &meta, group.clone(), &cells)?;
+        file.write(columns, Some(group)).map_err(failed)?;
     }
     let batch_rows = (NULL_COMPONENTS / input.dim as usize).clamp(1, ROW_GROUP_ROWS);
     for batch in input.tombstones.chunks(batch_rows) {
-        write_batch(&mut writer, &schema, dead_columns(&schema, batch)).map_err(failed)?;
+        let columns = dead_columns(&file.schema, batch);
+        file.write(columns, None).map_err(failed)?;
     }
-    writer.into_inner().map_err(failed)?.finish()
+    file.end().map_err(failed)?.finish()
+}
+
+/// The file, row group by row group.
+struct Groups<'a> {
+    input: &'a SegmentInput<'a>,
+    schema: SchemaRef,
+    file: SerializedFileWriter<CrcFile>,
+    columns: ArrowRowGroupWriterFactory,
+    written: usize,
+}
+
+impl<'a> Groups<'a> {
+    fn begin(path: &Path, meta: &ViperMeta, input: &'a SegmentInput<'a>) -> Result<Self, ParquetError> {
+        let schema = schema(meta);
+        let out = CrcFile::create(path).map_err(|error| ParquetError::External(Box::new(error)))?;
+        let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties(meta, input.vectors)))?;
+        let (file, columns) = writer.into_serialized_writer()?;
+        Ok(Self { input, schema, file, columns, written: 0 })
+    }
+
+    /// Writes a row group. `live`: the rows it holds, whose vectors may be read where they lie.
+    fn write(
+        &mut self,
+        columns: Vec<Option<ArrayRef>>,
+        live: Option<std::ops::Range<usize>>,
+    ) -> Result<(), ParquetError> {
+        let writers = self.columns.create_column_writers(self.written)?;
+        // One leaf per column, lists included.
+        let descriptors = self.file.schema_descr().columns().to_vec();
+        let mut group = self.file.next_row_group()?;
+        for (place, ((mut writer, array), leaf)) in
+            writers.into_iter().zip(columns).zip(descriptors).enumerate()
+        {
+            match (array, &live) {
+                (Some(array), _) => {
+                    for leaf in compute_leaves(self.schema.field(place), &array)? {
+                        writer.write(&leaf)?;
+                    }
+                    writer.close()?.append_to_row_group(&mut group)?;
+                }
+                (None, Some(rows)) => {
+                    let chunk = VectorChunk::new(self.input.rows, rows.clone(), self.input.dim as usize)?;
+                    let close = chunk.close(leaf)?;
+                    group.append_column(&chunk, close)?;
+                }
+                (None, None) => return Err(ParquetError::General(format!("column {place} is missing"))),
+            }
+        }
+        group.close()?;
+        self.written += 1;
+        Ok(())
+    }
+
+    fn end(self) -> Result<CrcFile, ParquetError> {
+        self.file.into_inner()
+    }
 }
 
 /// Where row groups end.
@@ -108,21 +165,23 @@ fn row_groups(input: &SegmentInput<'_>) -> Result<Vec<std::ops::Range<usize>>, S
     Ok(groups)
 }
 
+fn payload_bytes(input: &SegmentInput<'_>) -> Result<usize, StoreError> {
+    (0..input.rows.len()).map(|row| input.rows.row(row).map(|row| row.payload.len())).sum()
+}
+
 fn parse(
     path: &Path,
     rows: &dyn RowSource,
     group: std::ops::Range<usize>,
-) -> Result<Vec<Payload>, StoreError> {
-    let parse = |row| {
+) -> Result<PayloadCells, StoreError> {
+    let mut cells = PayloadCells::default();
+    for row in group {
         let at = rows.row(row)?;
-        if at.payload.is_empty() {
-            return Ok(None);
-        }
-        serde_json::from_slice(at.payload).map(Some).map_err(|error| {
+        cells.push(at.payload).map_err(|error| {
             StoreError::invalid(path, format!("the payload of row {row} (id {:?}): {error}", at.id))
-        })
-    };
-    group.map(parse).collect()
+        })?;
+    }
+    Ok(cells)
 }
 
 fn schema(meta: &ViperMeta) -> SchemaRef {
@@ -154,7 +213,7 @@ pub(crate) fn data_type(kind: FieldType) -> DataType {
     }
 }
 
-fn properties(meta: &ViperMeta) -> WriterProperties {
+fn properties(meta: &ViperMeta, vectors: VectorForm) -> WriterProperties {
     let path = |parts: &[&str]| ColumnPath::new(parts.iter().map(|part| (*part).to_string()).collect());
     let vector = path(&["vector", "list", "element"]);
     let text = serde_json::to_string(meta).expect("names and numbers are always JSON");
@@ -166,11 +225,16 @@ fn properties(meta: &ViperMeta) -> WriterProperties {
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_column_encoding(vector.clone(), Encoding::BYTE_STREAM_SPLIT)
         .set_column_dictionary_enabled(vector.clone(), false)
-        .set_column_statistics_enabled(vector, EnabledStatistics::None)
+        .set_column_statistics_enabled(vector.clone(), EnabledStatistics::None)
         // Every id is there once: a dictionary would hold them all and save nothing.
         .set_column_dictionary_enabled(path(&["id"]), false)
         .set_column_dictionary_enabled(path(&[JSON_COLUMN]), false)
         .set_column_statistics_enabled(path(&[JSON_COLUMN]), EnabledStatistics::None);
+    if vectors == VectorForm::Plain {
+        builder = builder
+            .set_column_encoding(vector.clone(), Encoding::PLAIN)
+            .set_column_compression(vector.clone(), Compression::UNCOMPRESSED);
+    }
     for rising in ["lsn", "event_time"] {
         builder = builder
             .set_column_dictionary_enabled(path(&[rising]), false)
@@ -179,62 +243,51 @@ fn properties(meta: &ViperMeta) -> WriterProperties {
     builder.build()
 }
 
+/// The columns of live rows; `None` in place of vectors that are read where they lie.
 fn live_columns(
     input: &SegmentInput<'_>,
     meta: &ViperMeta,
-    types: &FieldTypes,
     group: std::ops::Range<usize>,
-    payloads: &[Payload],
-) -> Result<Vec<ArrayRef>, StoreError> {
+    cells: &PayloadCells,
+) -> Result<Vec<Option<ArrayRef>>, StoreError> {
     let (mut ids, mut integers) = (StringBuilder::new(), BooleanBuilder::with_capacity(group.len()));
     let (mut lsns, mut times) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
-    let mut vectors: Vec<f32> = Vec::with_capacity(group.len() * input.dim as usize);
-    for row in group {
+    for row in group.clone() {
         let row = input.rows.row(row)?;
         ids.append_value(row.id);
         integers.append_value(row.id_is_integer);
         lsns.push(row.lsn.0);
         times.push(row.event_time_ms);
-        vectors.extend_from_slice(row.vector);
     }
-    let rows = lsns.len();
-    let vectors = Arc::new(Float32Array::from(vectors));
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(ids.finish()),
-        Arc::new(integers.finish()),
-        Arc::new(UInt64Array::from(lsns)),
-        Arc::new(TimestampMillisecondArray::from(times).with_timezone("UTC")),
-        Arc::new(BooleanArray::from(vec![false; rows])),
-        Arc::new(FixedSizeListArray::new(element(), input.dim as i32, vectors, None)),
+    let vectors = match input.vectors {
+        VectorForm::Plain => None,
+        VectorForm::Packed => Some(packed(input, group.clone())?),
+    };
+    let mut columns: Vec<Option<ArrayRef>> = vec![
+        Some(Arc::new(ids.finish())),
+        Some(Arc::new(integers.finish())),
+        Some(Arc::new(UInt64Array::from(lsns))),
+        Some(Arc::new(TimestampMillisecondArray::from(times).with_timezone("UTC"))),
+        Some(Arc::new(BooleanArray::from(vec![false; group.len()]))),
+        vectors,
     ];
-    for field in &meta.fields {
-        let column = types.column(payloads, &field.field).expect("fields are chosen among those observed");
-        columns.push(arrow_array::make_array(column.array().to_data()));
-    }
-    columns.push(Arc::new(json_column(&meta.fields, payloads)));
+    columns.extend(meta.fields.iter().map(|field| Some(cells.column(&field.field, field.kind))));
+    let has_column =
+        |name: &str| meta.fields.binary_search_by(|field| field.field.as_str().cmp(name)).is_ok();
+    columns.push(Some(Arc::new(cells.objects(|name| !has_column(name)))));
     Ok(columns)
 }
 
-/// All fields without a column of their own, as one object per row.
-fn json_column(fields: &[FieldColumn], payloads: &[Payload]) -> StringArray {
-    let has_column = |name: &str| fields.binary_search_by(|field| field.field.as_str().cmp(name)).is_ok();
-    let mut builder = StringBuilder::new();
-    for payload in payloads {
-        let rest: std::collections::BTreeMap<&str, &Value> = payload
-            .iter()
-            .flatten()
-            .filter(|(name, _)| !has_column(name))
-            .map(|(name, value)| (name.as_str(), value))
-            .collect();
-        match rest.is_empty() {
-            true => builder.append_null(),
-            false => builder.append_value(serde_json::to_string(&rest).expect("values are always JSON")),
-        }
+fn packed(input: &SegmentInput<'_>, group: std::ops::Range<usize>) -> Result<ArrayRef, StoreError> {
+    let mut vectors: Vec<f32> = Vec::with_capacity(group.len() * input.dim as usize);
+    for row in group {
+        vectors.extend_from_slice(input.rows.row(row)?.vector);
     }
-    builder.finish()
+    let vectors = Arc::new(Float32Array::from(vectors));
+    Ok(Arc::new(FixedSizeListArray::new(element(), input.dim as i32, vectors, None)))
 }
 
-fn dead_columns(schema: &Schema, tombstones: &[Tombstone]) -> Vec<ArrayRef> {
+fn dead_columns(schema: &Schema, tombstones: &[Tombstone]) -> Vec<Option<ArrayRef>> {
     let times = TimestampMillisecondArray::from_iter_values(tombstones.iter().map(|dead| dead.event_time_ms));
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(tombstones.iter().map(|dead| dead.id.as_str()))),
@@ -246,7 +299,7 @@ fn dead_columns(schema: &Schema, tombstones: &[Tombstone]) -> Vec<ArrayRef> {
     for field in schema.fields().iter().skip(columns.len()) {
         columns.push(nulls(field, tombstones.len()));
     }
-    columns
+    columns.into_iter().map(Some).collect()
 }
 
 fn nulls(field: &Field, rows: usize) -> ArrayRef {
@@ -260,19 +313,14 @@ fn nulls(field: &Field, rows: usize) -> ArrayRef {
     }
 }
 
-fn write_batch(
-    writer: &mut ArrowWriter<CrcFile>,
-    schema: &SchemaRef,
-    columns: Vec<ArrayRef>,
-) -> Result<(), ParquetError> {
-    writer.write(&RecordBatch::try_new(schema.clone(), columns)?)
-}
-
 fn write_error(path: &Path, error: ParquetError) -> StoreError {
     let source = match error {
         ParquetError::External(inner) => match inner.downcast::<io::Error>() {
             Ok(inner) => *inner,
-            Err(other) => io::Error::other(other),
+            Err(other) => match other.downcast::<StoreError>() {
+                Ok(inner) => return *inner,
+                Err(other) => io::Error::other(other),
+            },
         },
         other => io::Error::other(other),
     };
@@ -282,7 +330,7 @@ fn write_error(path: &Path, error: ParquetError) -> StoreError {
 /// Takes checksums of what it writes: of the whole file and of each block.
 struct CrcFile {
     path: PathBuf,
-    file: File,
+    file: LargeFile,
     block: Vec<u8>,
     crcs: Vec<u32>,
     whole: u32,
@@ -291,15 +339,16 @@ struct CrcFile {
 
 impl CrcFile {
     fn create(path: &Path) -> Result<Self, StoreError> {
-        let file = durable::create_new(path)?;
+        let file = LargeFile::create(path)?;
         let block = Vec::with_capacity(BLOCK_BYTES);
         Ok(Self { path: path.to_path_buf(), file, block, crcs: Vec::new(), whole: 0, bytes: 0 })
     }
 
     fn end_block(&mut self) -> io::Result<()> {
         self.file.write_all(&self.block)?;
-        self.crcs.push(crc32c::crc32c(&self.block));
-        self.whole = crc32c::crc32c_append(self.whole, &self.block);
+        let crc = crc32c::crc32c(&self.block);
+        self.crcs.push(crc);
+        self.whole = crc32c::crc32c_combine(self.whole, crc, self.block.len());
         self.block.clear();
         Ok(())
     }

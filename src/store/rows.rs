@@ -1,5 +1,6 @@
 //! What a segment is written from: rows that are read where they lie.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Segment, StoreError};
 use crate::types::{Lsn, PointId};
@@ -38,7 +39,7 @@ pub struct Tombstone {
 /// * `row(i)` answers for every `i < len()`, and the same each time: writing goes over the rows several times.
 /// * No two rows have the same id.
 /// * It is cheap; nothing is copied.
-pub trait RowSource {
+pub trait RowSource: Send + Sync {
     /// Number of rows.
     fn len(&self) -> usize;
 
@@ -74,25 +75,30 @@ impl RowSource for Vec<RowRef<'_>> {
 }
 
 /// Chosen rows of several segments: what compaction writes.
-pub struct PickedRows {
+pub struct PickedRows<'a> {
     segments: Vec<Arc<Segment>>,
     picks: Vec<(u32, u32)>,
+    stop: &'a AtomicBool,
 }
 
-impl PickedRows {
-    /// `picks`: (place in `segments`, row), in the order in which they will be written.
-    pub fn new(segments: Vec<Arc<Segment>>, picks: Vec<(u32, u32)>) -> Self {
-        Self { segments, picks }
+impl<'a> PickedRows<'a> {
+    /// `picks`: (place in `segments`, row), in the order in which they will be written. Once `stop` is set every
+    /// row fails, and with it the write.
+    pub fn new(segments: Vec<Arc<Segment>>, picks: Vec<(u32, u32)>, stop: &'a AtomicBool) -> Self {
+        Self { segments, picks, stop }
     }
 }
 
-impl RowSource for PickedRows {
+impl RowSource for PickedRows<'_> {
     fn len(&self) -> usize {
         self.picks.len()
     }
 
     #[allow(clippy::indexing_slicing)]
     fn row(&self, row: usize) -> Result<RowRef<'_>, StoreError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(StoreError::Stopped);
+        }
         let (segment, row) = self.picks[row];
         self.segments[segment as usize].row(row)
     }

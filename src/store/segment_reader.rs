@@ -5,8 +5,7 @@
 //! R2 an open segment outlives its files: unlinked maps stay readable.
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use proximadb_kernels::map::as_f32s;
@@ -18,6 +17,7 @@ use super::ids::{Ids, IdsFile};
 use super::parquet_reader::ParquetFile;
 use super::payloads::PayloadFile;
 use super::{RowRef, SegmentMeta, StoreError, Tombstone, json_field};
+use crate::memory::{Charge, MemoryBudget, Purpose};
 use crate::types::{Column, Distance, FieldType, column_of};
 
 /// An open, immutable segment; shared by all readers.
@@ -31,7 +31,10 @@ pub struct Segment {
     columns: Mutex<HashMap<String, Column>>,
     /// Held while a column is read, so that two searches don't both read it.
     loading: Mutex<()>,
-    cached_bytes: AtomicUsize,
+    /// Of the columns in memory.
+    cached: Charge,
+    /// Of the mapped files.
+    mapped: Charge,
 }
 
 impl Segment {
@@ -57,10 +60,17 @@ impl Segment {
             parquet: OnceLock::new(),
             columns: Mutex::default(),
             loading: Mutex::default(),
-            cached_bytes: AtomicUsize::new(0),
+            cached: Charge::uncounted(Purpose::ColumnCaches),
+            mapped: Charge::uncounted(Purpose::SegmentMaps),
             meta: meta.clone(),
             dir: dir.to_path_buf(),
         })
+    }
+
+    /// Charges columns and mapped files to the budget from now on.
+    pub fn charge_to(&mut self, budget: &Arc<MemoryBudget>) {
+        self.cached = budget.charge(Purpose::ColumnCaches, self.cached.bytes());
+        self.mapped = budget.charge(Purpose::SegmentMaps, self.meta.bytes() as usize);
     }
 
     /// What the manifest holds of it.
@@ -142,7 +152,7 @@ impl Segment {
         // Adding under the lock keeps the count in step with `drop_columns`.
         let mut columns = self.columns.lock();
         columns.insert(field.to_string(), column.clone());
-        self.cached_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.cached.grow(bytes);
         Ok(Some(column))
     }
 
@@ -178,14 +188,14 @@ impl Segment {
 
     /// Bytes of columns in memory.
     pub fn cached_bytes(&self) -> usize {
-        self.cached_bytes.load(Ordering::Relaxed)
+        self.cached.bytes()
     }
 
     /// Forgets the columns in memory and returns their bytes: for when memory is short.
     pub fn drop_columns(&self) -> usize {
         let mut columns = self.columns.lock();
         columns.clear();
-        self.cached_bytes.swap(0, Ordering::Relaxed)
+        self.cached.set(0)
     }
 
     /// Reads and checks every byte of all four files again: for `inspect` and the scrub.

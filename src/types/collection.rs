@@ -1,8 +1,13 @@
 //! What a collection is.
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Distance;
+
+/// Components of a vector at most: one row must stay well below a log entry's limit.
+pub const DIM_MAX: u32 = 65_536;
 
 /// A collection's identity: a new one each time a name is created, so old files are never mistaken for new ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,6 +30,24 @@ pub struct GraphParams {
     pub ef_construct: u32,
     /// Segments with fewer rows than this are scanned exactly. Default 10,000: below it a scan is as fast as a graph.
     pub full_scan_threshold: u32,
+}
+
+impl GraphParams {
+    /// Allowed `m`: links beyond it cost memory without finding more.
+    pub const M: RangeInclusive<u32> = 2..=128;
+    /// Allowed `ef_construct`: candidates beyond it make a build take hours.
+    pub const EF_CONSTRUCT: RangeInclusive<u32> = 1..=4_096;
+
+    /// Can a graph be built with them? Else the key that is wrong, and why, to be read after it.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let keys = [("m", self.m, Self::M), ("ef_construct", self.ef_construct, Self::EF_CONSTRUCT)];
+        match keys.into_iter().find(|(_, value, range)| !range.contains(value)) {
+            None => Ok(()),
+            Some((key, value, range)) => {
+                Err((key, format!("must be between {} and {}, not {value}", range.start(), range.end())))
+            }
+        }
+    }
 }
 
 impl Default for GraphParams {

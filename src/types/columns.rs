@@ -86,6 +86,10 @@ impl FieldType {
     }
 }
 
+fn is_large(integer: i64) -> bool {
+    integer.unsigned_abs() > EXACT_F64_MAX
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     kind: FieldType,
@@ -95,7 +99,7 @@ struct Seen {
 
 impl Seen {
     fn of(value: &Value) -> Self {
-        let has_large_integer = value.as_i64().is_some_and(|integer| integer.unsigned_abs() > EXACT_F64_MAX);
+        let has_large_integer = value.as_i64().is_some_and(is_large);
         Self { kind: FieldType::of(value), has_large_integer, rows: 1 }
     }
 
@@ -124,14 +128,30 @@ pub struct FieldTypes {
 impl FieldTypes {
     /// Takes one row's payload into account.
     pub fn observe(&mut self, payload: &Map<String, Value>) {
-        for (field, value) in payload {
-            match self.seen.get_mut(field) {
-                Some(seen) => *seen = seen.join(Seen::of(value)),
-                None => {
-                    self.seen.insert(field.clone(), Seen::of(value));
-                }
-            }
+        payload.iter().for_each(|(field, value)| self.observe_value(field, value));
+    }
+
+    /// Takes one row's value of a field into account.
+    pub fn observe_value(&mut self, field: &str, value: &Value) {
+        self.join(field, Seen::of(value));
+    }
+
+    /// Takes `rows` values of one type into account; `integers` are those among them.
+    pub fn observe_all(&mut self, field: &str, kind: FieldType, rows: u64, integers: &[i64]) {
+        let has_large_integer = integers.iter().any(|integer| is_large(*integer));
+        self.join(field, Seen { kind, has_large_integer, rows });
+    }
+
+    fn join(&mut self, field: &str, more: Seen) {
+        match self.seen.get_mut(field) {
+            Some(seen) => *seen = seen.join(more),
+            None => _ = self.seen.insert(field.to_string(), more),
         }
+    }
+
+    /// The type of a field; `None` if it was never seen.
+    pub fn kind(&self, field: &str) -> Option<FieldType> {
+        self.seen.get(field).map(|seen| seen.field_type())
     }
 
     /// Every field seen, its type, and how many rows have it; in order of names.

@@ -9,15 +9,19 @@
 //! I1 once a view is in service only the apply thread replaces it and stamps its rows. I2 every row of a segment
 //! was born before any view held it, so of segments the dead stamp alone is looked at. I3 of an id at most one
 //! row is visible at any LSN, wherever it lies.
+mod id_filter;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 
+use self::id_filter::IdFilter;
 use crate::index::{VectorBlock, VectorIndex};
+use crate::memory::{Charge, MemoryBudget, Purpose};
 use crate::memtable::{Block, FrozenMarks, Memtable};
 use crate::store::{Ids, Segment, SegmentId, StoreError};
-use crate::types::{Distance, Lsn, PointId};
+use crate::types::{Distance, IdHash, Lsn, PointId};
 
 /// A segment in service: its files, its dead rows, its graph once built.
 pub struct LiveSegment {
@@ -29,19 +33,52 @@ pub struct LiveSegment {
     dead: Vec<AtomicU64>,
     dead_count: AtomicU64,
     distance: Distance,
+    filter: IdFilter,
+    /// Of the stamps; dropped with them.
+    _stamps: Charge,
+    /// Of the graph: in memory, or mapped.
+    graph_memory: Charge,
+    graph_map: Charge,
+    budget: Arc<MemoryBudget>,
 }
 
 impl LiveSegment {
-    /// A segment all of whose rows are alive. Reads and checks its ids.
-    pub fn new(segment: Segment, distance: Distance) -> Result<Self, StoreError> {
-        segment.ids()?;
+    /// A segment all of whose rows are alive. Reads and checks its ids. What it holds is charged to `budget`.
+    pub fn new(
+        mut segment: Segment,
+        distance: Distance,
+        budget: &Arc<MemoryBudget>,
+    ) -> Result<Self, StoreError> {
+        let ids = segment.ids()?;
+        let hashes = (0..segment.rows()).map(|row| IdHash::of(ids.text(row)));
+        let filter = IdFilter::new(segment.rows() as usize, hashes);
+        segment.charge_to(budget);
+        let rows = segment.rows() as usize;
         Ok(Self {
+            _stamps: budget.charge(Purpose::Segments, rows * size_of::<AtomicU64>() + filter.bytes()),
+            graph_memory: budget.charge(Purpose::Graphs, 0),
+            graph_map: budget.charge(Purpose::GraphMaps, 0),
+            budget: Arc::clone(budget),
+            filter,
             dead: (0..segment.rows()).map(|_| AtomicU64::new(0)).collect(),
             dead_count: AtomicU64::new(0),
             graph: ArcSwapOption::empty(),
             segment: Arc::new(segment),
             distance,
         })
+    }
+
+    /// May a graph of so many bytes be held in memory? Else it is mapped, and walked at half the speed.
+    pub fn has_room_for_graph(&self, bytes: u64) -> bool {
+        usize::try_from(bytes).is_ok_and(|bytes| self.budget.has_lasting_room(Purpose::Graphs, bytes))
+    }
+
+    /// Puts a graph into service.
+    pub fn set_graph(&self, graph: Box<dyn VectorIndex>) {
+        let (memory, map) = if graph.is_mapped() { (0, graph.bytes()) } else { (graph.bytes(), 0) };
+        self.graph_memory.set(memory);
+        self.graph_map.set(map);
+        self.graph.store(Some(Arc::new(graph)));
     }
 
     /// Its identity.
@@ -54,12 +91,23 @@ impl LiveSegment {
         self.segment.ids().expect("ids are checked when the segment goes into service, once for all")
     }
 
+    /// The row of an id, whose hash the caller has.
+    pub fn find(&self, id: &str, hash: IdHash) -> Option<u32> {
+        self.filter.may_hold(hash).then(|| self.ids().find(id)).flatten()
+    }
+
+    /// Bytes of memory that it takes beside what is mapped: a stamp per row, and what knows its ids.
+    pub fn own_bytes(&self) -> usize {
+        self.dead.len() * 8 + self.filter.bytes()
+    }
+
     /// Stamps a row dead. Only the apply thread does this once the segment is in a view.
     pub fn kill(&self, row: u32, at: Lsn) {
         if let Some(stamp) = self.dead.get(row as usize)
             && stamp.swap(at.0, Ordering::AcqRel) == 0
         {
-            self.dead_count.fetch_add(1, Ordering::Relaxed);
+            // After the stamp: whoever sees the count sees the stamp.
+            self.dead_count.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -83,7 +131,7 @@ impl LiveSegment {
 
     /// Rows not stamped.
     pub fn alive(&self) -> u64 {
-        (self.dead.len() as u64).saturating_sub(self.dead_count.load(Ordering::Relaxed))
+        (self.dead.len() as u64).saturating_sub(self.dead_count.load(Ordering::Acquire))
     }
 
     /// All rows.
@@ -122,15 +170,15 @@ impl View {
     }
 
     /// The newest version of a point that is not stamped dead, wherever it lies. For the apply thread.
-    pub fn alive_version(&self, id: &str) -> Option<RowRef> {
+    pub fn alive_version(&self, id: &str, hash: IdHash) -> Option<RowRef> {
         for memtable in self.memtables() {
-            if let Some((block, row)) = memtable.latest(id).and_then(|row| memtable.locate(row)) {
+            if let Some((block, row)) = memtable.latest(id, hash).and_then(|row| memtable.locate(row)) {
                 // Whatever lies further down is older than this row and was stamped when it came.
                 return block.dead(row).is_none().then_some(RowRef::Memory { block, row });
             }
         }
         self.segments.iter().rev().find_map(|segment| {
-            let row = segment.ids().find(id)?;
+            let row = segment.find(id, hash)?;
             segment.dead(row).is_none().then(|| RowRef::Segment { segment: Arc::clone(segment), row })
         })
     }

@@ -10,6 +10,7 @@ use std::sync::{
 };
 
 use super::WalError;
+use crate::faults;
 
 /// Faults that tests switch on and off; shared with the log thread.
 #[cfg(test)]
@@ -45,11 +46,7 @@ pub(super) struct Disk {
 impl Disk {
     /// Writes `bytes` at `at`; after an error any part of them may be there.
     pub fn write(&self, file: &File, path: &Path, bytes: &[u8], at: u64) -> Result<(), WalError> {
-        fail::fail_point!("wal::before_write", |_| Err(WalError::io(
-            "write",
-            path,
-            io::Error::from(io::ErrorKind::StorageFull)
-        )));
+        faults::pass("wal::before_write").map_err(|source| WalError::io("write", path, source))?;
         #[cfg(test)]
         self.fill_up(file, path, bytes, at)?;
         file.write_all_at(bytes, at).map_err(|source| WalError::io("write", path, source))
@@ -58,7 +55,7 @@ impl Disk {
     /// fdatasync: the bytes, and as much metadata as reading them back needs.
     pub fn sync(&self, file: &File, path: &Path) -> Result<(), WalError> {
         let failed = |source| WalError::SyncFailed { path: path.to_path_buf(), source };
-        fail::fail_point!("wal::before_sync", |_| Err(failed(io::Error::other("fail point"))));
+        faults::pass("wal::before_sync").map_err(failed)?;
         #[cfg(test)]
         if self.faults.sync_fails.load(Ordering::Relaxed) {
             return Err(failed(io::Error::other("injected")));
@@ -68,8 +65,7 @@ impl Disk {
             return Ok(());
         }
         file.sync_data().map_err(failed)?;
-        fail::fail_point!("wal::after_sync", |_| Err(failed(io::Error::other("fail point"))));
-        Ok(())
+        faults::pass("wal::after_sync").map_err(failed)
     }
 
     /// Shortens a file and makes that durable.
@@ -95,6 +91,7 @@ impl Disk {
 
     /// Removes a file; one that is gone already is fine.
     pub fn remove(&self, path: &Path) -> Result<(), WalError> {
+        faults::pass("wal::before_remove").map_err(|source| WalError::io("remove", path, source))?;
         match fs::remove_file(path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(WalError::io("remove", path, source))

@@ -25,7 +25,7 @@ use crate::types::Lsn;
 /// How entries are gathered.
 #[derive(Debug, Clone)]
 pub struct GroupOptions {
-    /// The thread's name; Linux shows 15 bytes of it.
+    /// Whose log it is: the label of its metrics, and part of the thread's name.
     pub name: String,
     /// The term of proposals; raised to that of the last entry if that is higher.
     pub term: u64,
@@ -44,7 +44,7 @@ pub struct GroupOptions {
 impl Default for GroupOptions {
     fn default() -> Self {
         Self {
-            name: "log".to_string(),
+            name: String::new(),
             term: 1,
             leader: 0,
             group_bytes_max: 4 << 20,
@@ -137,9 +137,10 @@ impl<T: Send + 'static> GroupCommit<T> {
             poisoned: OnceLock::new(),
         });
         let handle = LogHandle { shared: Arc::clone(&shared) };
-        let name = options.name.clone();
+        // Linux shows 15 bytes of it.
+        let name = format!("log-{}", options.name);
         let next = store.next();
-        let metrics = LogMetrics::new();
+        let metrics = LogMetrics::new(&options.name);
         let worker = Worker { store, next, pending: Vec::new(), shared, options, hooks, metrics };
         let thread = std::thread::Builder::new()
             .name(name.clone())

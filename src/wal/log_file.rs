@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::disk::Disk;
 use super::frame::{FRAME_HEADER_BYTES, Found};
 use super::{Damage, Frame, WalError};
+use crate::faults;
 use crate::types::Lsn;
 
 /// Where the first frame begins.
@@ -115,7 +116,10 @@ impl LogFile {
         let made = disk
             .write(&file, &path, &header.encode(), 0)
             .and_then(|()| disk.sync(&file, &path))
-            .and_then(|()| disk.sync_dir(dir));
+            .and_then(|()| disk.sync_dir(dir))
+            .and_then(|()| {
+                faults::pass("wal::file_created").map_err(|error| WalError::io("create", &path, error))
+            });
         if let Err(error) = made {
             let undone = disk.remove(&path).and_then(|()| disk.sync_dir(dir));
             return Err(match undone {

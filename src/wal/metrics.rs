@@ -24,7 +24,8 @@ pub(super) struct LogMetrics {
 }
 
 impl LogMetrics {
-    pub fn new() -> Self {
+    /// `log` tells logs apart: the collection's name.
+    pub fn new(log: &str) -> Self {
         describe_counter!(RECORDS, Unit::Count, "entries made durable");
         describe_counter!(BYTES, Unit::Bytes, "bytes of bodies made durable");
         describe_counter!(GROUPS, Unit::Count, "groups written, each with one sync");
@@ -34,14 +35,14 @@ impl LogMetrics {
         describe_histogram!(SYNC_SECONDS, Unit::Seconds, "one fdatasync");
         describe_histogram!(BLOCKED_SECONDS, Unit::Seconds, "handing a durable group on to apply");
         Self {
-            records: counter!(RECORDS),
-            bytes: counter!(BYTES),
-            groups: counter!(GROUPS),
-            failed: counter!(FAILED),
-            group_records: histogram!(GROUP_RECORDS),
-            write_seconds: histogram!(WRITE_SECONDS),
-            sync_seconds: histogram!(SYNC_SECONDS),
-            blocked_seconds: histogram!(BLOCKED_SECONDS),
+            records: counter!(RECORDS, "collection" => log.to_string()),
+            bytes: counter!(BYTES, "collection" => log.to_string()),
+            groups: counter!(GROUPS, "collection" => log.to_string()),
+            failed: counter!(FAILED, "collection" => log.to_string()),
+            group_records: histogram!(GROUP_RECORDS, "collection" => log.to_string()),
+            write_seconds: histogram!(WRITE_SECONDS, "collection" => log.to_string()),
+            sync_seconds: histogram!(SYNC_SECONDS, "collection" => log.to_string()),
+            blocked_seconds: histogram!(BLOCKED_SECONDS, "collection" => log.to_string()),
         }
     }
 

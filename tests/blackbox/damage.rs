@@ -133,6 +133,34 @@ fn a_turned_byte_is_named_and_never_served() {
 }
 
 #[test]
+fn a_damaged_or_missing_catalog_is_not_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    prepare(&data, &folder.path().join("config.toml"));
+    let (code, text) = inspect(&data, true);
+    let report: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!((code, &report["catalog"]["collections"]), (Some(0), &json!(["t"])), "{text}");
+
+    let catalog = data.join("catalog.db");
+    let whole = std::fs::read(&catalog).unwrap();
+    let mut damaged = whole.clone();
+    // The root page of a table, past the file's header.
+    damaged[4096..4196].fill(0xFF);
+    std::fs::write(&catalog, damaged).unwrap();
+    let (code, text) = inspect(&data, false);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("catalog.db"), "{text}");
+
+    std::fs::remove_file(&catalog).unwrap();
+    let (code, text) = inspect(&data, false);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("catalog.db is missing"), "{text}");
+
+    std::fs::write(&catalog, whole).unwrap();
+    assert_eq!(inspect(&data, false).0, Some(0));
+}
+
+#[test]
 fn a_missing_collection_is_named_and_not_replaced_by_an_empty_one() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
@@ -149,6 +177,9 @@ fn a_missing_collection_is_named_and_not_replaced_by_an_empty_one() {
     assert_eq!(refused.status.code(), Some(1), "{text}");
     assert!(text.contains("log.meta of collection \"t\" is missing"), "{text}");
     assert!(!data.join("collections").exists(), "nothing was put in its place");
+    let (code, text) = inspect(&data, false);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("log.meta of collection \"t\" is missing"), "{text}");
 
     std::fs::rename(&away, data.join("collections")).unwrap();
     let server = Server::start(&data, None);

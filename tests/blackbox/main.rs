@@ -9,9 +9,12 @@ mod harness;
 mod cli;
 mod damage;
 mod durability;
+#[cfg(debug_assertions)] // a release has no fail points
+mod fail_points;
 mod file_pipeline;
 mod freshness;
 mod full_disk;
+mod memory_budget;
 mod restart;
 
 #[cfg(feature = "kafka")]

@@ -1,11 +1,24 @@
-//! Every `unsafe` block of ProximaDB: SIMD distances, memory maps, huge pages.
+//! Every `unsafe` block of ProximaDB: SIMD kernels, memory maps, huge pages, thread priorities.
 //!
 //! The rest of the product is `#![forbid(unsafe_code)]`; what it needs of the machine it gets here,
 //! behind safe functions that check their arguments.
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+#[macro_use]
+mod feature;
+
+// The macros of the loops come first.
+#[macro_use]
+pub mod rows;
+
+pub mod codes;
 pub mod distance;
+pub mod heap;
+pub mod hadamard;
 pub mod huge;
 pub mod map;
 pub mod prefetch;
+pub mod priority;
+pub mod simd;
+pub mod writeback;

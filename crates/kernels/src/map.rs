@@ -72,6 +72,8 @@ unsafe trait Number: Copy {}
 // SAFETY: every bit pattern of these is a value, and none has padding.
 unsafe impl Number for f32 {}
 // SAFETY: as above.
+unsafe impl Number for u16 {}
+// SAFETY: as above.
 unsafe impl Number for u32 {}
 // SAFETY: as above.
 unsafe impl Number for u64 {}
@@ -91,6 +93,17 @@ fn cast<T: Number>(bytes: &[u8]) -> Option<&[T]> {
 /// The bytes as little-endian `f32`s; `None` if they are misaligned or not a whole number of them.
 pub fn as_f32s(bytes: &[u8]) -> Option<&[f32]> {
     cast(bytes)
+}
+
+/// The bytes as little-endian `u16`s; `None` if they are misaligned or not a whole number of them.
+pub fn as_u16s(bytes: &[u8]) -> Option<&[u16]> {
+    cast(bytes)
+}
+
+/// The bytes as signed ones.
+pub fn as_i8s(bytes: &[u8]) -> &[i8] {
+    // SAFETY: `i8` has the size and alignment of `u8`, and every byte is one.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
 }
 
 /// The bytes as little-endian `u32`s; `None` if they are misaligned or not a whole number of them.
@@ -130,6 +143,9 @@ mod tests {
         assert_eq!(as_f32s(bytes), Some(&numbers[..]));
         assert_eq!(as_f32s(&bytes[1..9]), None, "misaligned");
         assert_eq!(as_f32s(&bytes[..7]), None, "ragged");
+        assert_eq!(as_u16s(&bytes[2..]).map(<[u16]>::len), Some(5));
+        assert_eq!(as_u16s(&bytes[1..3]), None, "misaligned");
+        assert_eq!(as_i8s(&[0, 127, 128, 255]), [0, 127, -128, -1]);
         let longs = [1u64, u64::MAX];
         let cast = as_u64s(as_bytes(&longs));
         assert_eq!(cast, Some(&longs[..]));

@@ -5,6 +5,7 @@ use super::{
     Ack, DecodeSpec, DeleteWhen, FieldPath, FileFormat, FileSpec, Format, Framing, IdSpec, KafkaAssignment,
     KafkaSpec, KafkaStart, MapSpec, PipelineSpec, Secret, SourceSpec, TransformSpec,
 };
+use crate::types;
 
 /// Something wrong: the path of the key, and words.
 #[derive(Debug)]
@@ -72,6 +73,9 @@ pub(super) fn check(spec: &PipelineSpec) -> Vec<Finding> {
     }
     check_name(&mut found, "pipeline", &spec.pipeline);
     check_name(&mut found, "sink.collection", &spec.sink.collection);
+    if let Some(Err((key, problem))) = spec.sink.create.as_ref().map(|create| create.hnsw.check()) {
+        found.add(&format!("sink.create.hnsw.{key}"), problem, "leave it out for the default");
+    }
     match &spec.source {
         SourceSpec::Kafka(kafka) => check_kafka(&mut found, kafka),
         SourceSpec::File(file) => {
@@ -99,11 +103,9 @@ pub(super) fn check(spec: &PipelineSpec) -> Vec<Finding> {
 }
 
 fn check_name(found: &mut Findings, path: &str, name: &str) {
-    let is_name = (1..=255).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
-        && name.bytes().any(|byte| byte != b'.');
-    if !is_name {
-        found.add(path, format!("{name:?} is not a name"), "use 1 to 255 of letters, digits, _, - and .");
+    if let Err(why) = types::check_name(name) {
+        let expected = "use 1 to 255 of letters, digits, _, - and ., beginning with none of the last";
+        found.add(path, format!("{name:?} is not a name: {why}"), expected);
     }
 }
 

@@ -167,6 +167,12 @@ fn impossible_combinations_are_refused_at_their_line() {
             "a registry is used with framing: confluent only",
         ),
         ("pipeline: products ", "pipeline: a/b ", "\"a/b\" is not a name"),
+        (
+            "pipeline: products ",
+            "pipeline: .hidden ",
+            "\".hidden\" is not a name: it begins with a full stop",
+        ),
+        ("{distance: cosine}", "{distance: cosine, hnsw: {m: 200}}", "must be between 2 and 128, not 200"),
     ] {
         let found = message(from, to);
         assert!(found.contains(expected), "{to}: {found}");

@@ -93,8 +93,8 @@ pub struct BatchSpec {
     /// Records. Default 256: bounds the rows that one entry makes visible at once; tiny records gain from
     /// more.
     pub max_records: u32,
-    /// Longest wait for a batch to fill. Default 2ms: half of the time from event to
-    /// search at a moderate rate; the log syncs several batches at once, so more gains little.
+    /// Longest wait for a batch to fill. Default 2ms. A Kafka source waits only while an earlier batch of the
+    /// partition is on its way to the log, mostly for less than that: 10ms measures no better and no worse.
     pub linger: Span,
 }
 

@@ -8,8 +8,8 @@ use super::condition::{Bounds, Condition, Test, ValueSet};
 use super::key::Key;
 use super::number::{Number, NumberKey};
 use super::{Filter, FilterError, PayloadView};
-use crate::query::RowSet;
 use crate::types::Column;
+use crate::types::RowSet;
 
 /// Sets up to this size are compared one by one: cheaper than hashing each row's value.
 const LINEAR_MAX: usize = 8;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::query::RowSet;
+use crate::types::RowSet;
 use crate::types::columns_of;
 
 struct Rows {

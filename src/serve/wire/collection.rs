@@ -7,16 +7,7 @@ use crate::engine::{CollectionInfo, NewCollection};
 use crate::query::Instant;
 use crate::serve::error_map::ApiError;
 use crate::serve::json::{NOT_SUPPORTED, NoEffect, Unsupported, checked, parse};
-use crate::types::{CollectionConfig, Distance, GraphParams};
-
-/// Components of a vector at most: what the file formats hold.
-const DIM_MAX: u64 = 65_536;
-/// Links beyond this cost memory without finding more.
-const M_RANGE: std::ops::RangeInclusive<u32> = 2..=512;
-/// Candidates beyond this make a build take hours.
-const EF_CONSTRUCT_RANGE: std::ops::RangeInclusive<u32> = 1..=10_000;
-/// Bytes of a collection's name at most.
-const NAME_BYTES_MAX: usize = 255;
+use crate::types::{self, CollectionConfig, DIM_MAX, Distance, GraphParams};
 
 /// `PUT /collections/{c}`.
 ///
@@ -269,27 +260,16 @@ impl IndexBody {
     }
 }
 
-/// 1–255 bytes of letters, digits, `_`, `-`, `.`; not `.` or `..`, which URLs swallow.
+/// The name of a collection, see [`types::check_name`].
 pub fn check_name(name: &str) -> Result<(), ApiError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let problem = match name {
-        "" => "is empty".to_string(),
-        "." | ".." => format!("{name:?} is part of no URL"),
-        name if name.len() > NAME_BYTES_MAX => {
-            format!("has {} bytes; at most {NAME_BYTES_MAX} are allowed", name.len())
-        }
-        name => match name.chars().find(|c| !allowed(*c)) {
-            None => return Ok(()),
-            Some(other) => format!("{name:?} holds {other:?}; letters, digits, '_', '-' and '.' are allowed"),
-        },
-    };
-    Err(ApiError::invalid("invalid_name", "collection", problem))
+    types::check_name(name)
+        .map_err(|why| ApiError::invalid("invalid_name", "collection", format!("{name:?} is no name: {why}")))
 }
 
 /// 1–65,536.
 pub fn check_dim(dim: u64, at: &str) -> Result<u32, ApiError> {
     match u32::try_from(dim) {
-        Ok(fits) if (1..=DIM_MAX).contains(&dim) => Ok(fits),
+        Ok(fits) if (1..=DIM_MAX).contains(&fits) => Ok(fits),
         _ => Err(ApiError::invalid(
             "invalid_dimension",
             at,
@@ -300,15 +280,9 @@ pub fn check_dim(dim: u64, at: &str) -> Result<u32, ApiError> {
 
 /// Index parameters that can be built with.
 pub fn check_graph(graph: GraphParams, at: &str) -> Result<(), ApiError> {
-    for (key, value, range) in
-        [("m", graph.m, M_RANGE), ("ef_construct", graph.ef_construct, EF_CONSTRUCT_RANGE)]
-    {
-        if !range.contains(&value) {
-            let problem = format!("must be between {} and {}, not {value}", range.start(), range.end());
-            return Err(ApiError::invalid("invalid_index_parameters", &format!("{at}.{key}"), problem));
-        }
-    }
-    Ok(())
+    graph.check().map_err(|(key, problem)| {
+        ApiError::invalid("invalid_index_parameters", &format!("{at}.{key}"), problem)
+    })
 }
 
 /// The answer to `GET /collections/{c}`, with what clients require of it and our marks beside.
@@ -436,7 +410,7 @@ mod tests {
         for name in ["a", "products.v1", "A-b_0", &"x".repeat(255)] {
             assert!(check_name(name).is_ok(), "{name}");
         }
-        for name in ["", ".", "..", "a/b", "ä", "a b", &"x".repeat(256)] {
+        for name in ["", ".", "..", ".hidden", "a/b", "ä", "a b", &"x".repeat(256)] {
             assert_eq!(check_name(name).unwrap_err().code(), "invalid_name", "{name}");
         }
     }

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::flush::{SegmentStats, lacks_graph, plan};
+use crate::memory::MemoryBudget;
 use crate::shard::{Shard, Tuning};
 use crate::types::{
     CollectionConfig, CollectionId, Distance, Entry, GraphParams, Outcome, PointId, WriteBatch,
@@ -34,7 +35,7 @@ pub fn config() -> CollectionConfig {
 }
 
 pub fn open(dir: &Path) -> Shard {
-    Shard::open(dir, config(), tuning()).unwrap()
+    Shard::open(dir, config(), tuning(), &MemoryBudget::unlimited()).unwrap()
 }
 
 pub fn runtime() -> tokio::runtime::Runtime {

@@ -1,5 +1,6 @@
 //! Opening, closing and cleaning up.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -89,7 +90,12 @@ fn entries_that_nothing_holds_are_missed() {
         .collect();
     manifests.sort();
     std::fs::remove_file(manifests.pop().unwrap()).unwrap();
-    let opened = Shard::open(dir.path(), super::fixture::config(), super::fixture::tuning());
+    let opened = Shard::open(
+        dir.path(),
+        super::fixture::config(),
+        super::fixture::tuning(),
+        &crate::memory::MemoryBudget::unlimited(),
+    );
     let error = opened.err().expect("lsn 3 is gone");
     assert!(
         matches!(error, ShardError::LogBeginsLate { flushed, first, .. } if (flushed.0, first.0) == (2, 4))
@@ -159,4 +165,42 @@ fn what_dies_between_a_merge_and_a_flush_stays_dead() {
     let shard = open(dir.path());
     assert_eq!(count(&shard), 36);
     assert!((0..4).all(|batch| find(&shard.snapshot(), &id(format!("{batch}-0"))).is_none()));
+}
+
+#[test]
+fn a_merge_of_segments_in_graphs_publishes_one_with_its_graph() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = open(dir.path());
+    // Each entry fills a memtable, and its segment deserves a graph.
+    let fill = |first: usize| {
+        let names: Vec<String> = (first..first + 400).map(|point| point.to_string()).collect();
+        write(&shard, upserts(names.iter().map(|name| (name.as_str(), String::new()))));
+        flush(&shard);
+    };
+    for entry in 0..3 {
+        fill(entry * 400);
+        settle(&shard);
+    }
+    assert_eq!(shard.info().indexed_points, 1200);
+    let ends = AtomicBool::new(false);
+    let unindexed = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut unindexed = 0;
+            while !ends.load(Ordering::Relaxed) {
+                let view = shard.snapshot().view;
+                let merged = view.segments.iter().filter(|live| live.rows() > 400);
+                unindexed += merged.filter(|live| live.graph.load().is_none()).count();
+            }
+            unindexed
+        });
+        fill(1200);
+        settle(&shard);
+        ends.store(true, Ordering::Relaxed);
+        watch.join().unwrap()
+    });
+    assert_eq!((shard.info().segments, shard.info().indexed_points), (1, 1600));
+    assert_eq!(unindexed, 0, "looks at a merged segment that had no graph yet");
+    // What the manifest names is used after a restart as well.
+    shard.close();
+    assert_eq!(open(dir.path()).info().indexed_points, 1600);
 }

@@ -170,6 +170,11 @@ impl Partitions {
         self.out.pop_front()
     }
 
+    /// Is there a batch to hand out without waiting?
+    pub(super) fn is_any_complete(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// Is anything gathered that has not gone out?
     pub(super) fn are_gathering(&self) -> bool {
         !self.open.is_empty()

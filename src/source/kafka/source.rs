@@ -37,6 +37,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// While records wait for a batch ahead of them, the caller gets a turn this often to tell that it is durable.
 const NEWS_INTERVAL: Duration = Duration::from_millis(1);
+/// Records taken between two looks at the clock: at full speed it costs as much as taking one.
+const POLLED_AT_ONCE: usize = 64;
 
 /// Events looked through for the cause of a failure; the next call looks at the rest.
 const EXPLAINING_EVENTS: usize = 32;
@@ -314,6 +316,25 @@ impl KafkaSource {
             && self.partitions.are_done()
     }
 
+    /// Takes what has come by `now`, until a batch is complete. Says whether more may be there: `false` also where
+    /// a rebalance came in between, which is handled before anything is handed out.
+    fn poll_several(&mut self, now: Instant) -> Result<bool, SourceError> {
+        for _ in 0..POLLED_AT_ONCE {
+            match self.consumer.poll(Duration::ZERO) {
+                None => return Ok(false),
+                Some(Ok(message)) => take(&mut self.partitions, &message, now),
+                Some(Err(error)) => {
+                    self.handle(error, now)?;
+                    return Ok(true);
+                }
+            }
+            if self.partitions.is_any_complete() {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
     /// Polls once and sorts what came. Says whether anything did.
     fn poll(&mut self, wait: Duration) -> Result<bool, SourceError> {
         let now;
@@ -356,7 +377,7 @@ impl Source for KafkaSource {
                 if now.saturating_duration_since(begun) >= NEWS_INTERVAL {
                     return Ok(Polled::Idle);
                 }
-                if self.poll(Duration::ZERO)? {
+                if self.poll_several(now)? {
                     continue;
                 }
                 // Revoked partitions must be dropped before anything of theirs is handed out.

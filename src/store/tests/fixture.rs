@@ -4,7 +4,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::store::{
-    RowRef, Segment, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError, Tombstone,
+    RowRef, Segment, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError, Tombstone, VectorForm,
 };
 use crate::types::{Column, Distance, FieldType, Lsn, PointId};
 
@@ -50,9 +50,19 @@ pub(crate) fn write(
     rows: &[OwnedRow],
     tombstones: &[Tombstone],
 ) -> Result<SegmentMeta, StoreError> {
+    write_as(dir, dim, rows, tombstones, VectorForm::Packed)
+}
+
+pub(crate) fn write_as(
+    dir: &Path,
+    dim: u32,
+    rows: &[OwnedRow],
+    tombstones: &[Tombstone],
+    vectors: VectorForm,
+) -> Result<SegmentMeta, StoreError> {
     let rows: Vec<RowRef<'_>> = rows.iter().map(OwnedRow::borrowed).collect();
-    let input = SegmentInput { id: SegmentId::new(), dim, distance: Distance::L2, rows: &rows, tombstones };
-    SegmentWriter::write(dir, &input)
+    let (id, distance) = (SegmentId::new(), Distance::L2);
+    SegmentWriter::write(dir, &SegmentInput { id, dim, distance, rows: &rows, tombstones, vectors })
 }
 
 pub(crate) fn small_rows() -> Vec<OwnedRow> {

@@ -1,12 +1,19 @@
 //! What is written is what is read.
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float32Type;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 use roaring::RoaringBitmap;
 
-use super::fixture::{OwnedRow, plain, read_everything, small_rows, small_tombstones, write};
-use crate::store::{Deletes, PickedRows, Segment, SegmentId, SegmentInput, SegmentWriter, StoreError};
+use super::fixture::{OwnedRow, plain, read_everything, small_rows, small_tombstones, write, write_as};
+use crate::store::{
+    Deletes, PickedRows, Segment, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError, VectorForm,
+};
 use crate::types::{Column, Distance, ErrorKind, Lsn, PointId, columns_of};
 
 fn assert_same(rows: &[OwnedRow], dir: &std::path::Path, meta: &crate::store::SegmentMeta) {
@@ -60,11 +67,59 @@ fn picked_rows_of_several_segments_make_a_new_one() {
     let first = write(dir.path(), 3, &rows[..2], &[]).unwrap();
     let second = write(dir.path(), 3, &rows[2..], &[]).unwrap();
     let open = |meta| Arc::new(Segment::open(dir.path(), meta).unwrap());
-    let picked = PickedRows::new(vec![open(&first), open(&second)], vec![(1, 2), (0, 0), (1, 0)]);
-    let id = SegmentId::new();
-    let input = SegmentInput { id, dim: 3, distance: Distance::Cosine, rows: &picked, tombstones: &[] };
+    let stop = AtomicBool::new(false);
+    let picked = PickedRows::new(vec![open(&first), open(&second)], vec![(1, 2), (0, 0), (1, 0)], &stop);
+    let input = SegmentInput {
+        id: SegmentId::new(),
+        dim: 3,
+        distance: Distance::Cosine,
+        rows: &picked,
+        tombstones: &[],
+        vectors: VectorForm::Packed,
+    };
     let meta = SegmentWriter::write(dir.path(), &input).unwrap();
     assert_same(&[rows[4].clone(), rows[0].clone(), rows[2].clone()], dir.path(), &meta);
+
+    stop.store(true, Ordering::Relaxed);
+    let files = || std::fs::read_dir(dir.path()).unwrap().count();
+    let before = files();
+    let stopped = SegmentWriter::write(dir.path(), &SegmentInput { id: SegmentId::new(), ..input });
+    assert!(matches!(stopped, Err(StoreError::Stopped)), "{stopped:?}");
+    assert_eq!(files(), before, "what was given up is gone");
+}
+
+/// The vector column as other readers see it.
+fn parquet_vectors(dir: &std::path::Path, meta: &SegmentMeta) -> Vec<Option<Vec<f32>>> {
+    let file = std::fs::File::open(dir.join(&meta.parquet.name)).unwrap();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let mask = ProjectionMask::columns(builder.parquet_schema(), ["vector"]);
+    let reader = builder.with_projection(mask).build().unwrap();
+    let mut vectors = Vec::new();
+    for batch in reader {
+        let batch = batch.unwrap();
+        let lists = batch.column(0).as_fixed_size_list();
+        vectors.extend(
+            lists.iter().map(|list| list.map(|list| list.as_primitive::<Float32Type>().values().to_vec())),
+        );
+    }
+    vectors
+}
+
+#[test]
+fn both_forms_of_vectors_are_the_same_lists_of_floats_to_a_parquet_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    // Several pages, the last one shorter; one page; lists of one float; more than one row group.
+    for (rows, dim) in [(3000, 200), (5, 3), (9, 1), (66_000, 2)] {
+        let rows: Vec<OwnedRow> = (0..rows).map(|row| OwnedRow::new(row, dim, "")).collect();
+        let dead = small_tombstones();
+        let expected: Vec<_> =
+            rows.iter().map(|row| Some(row.vector.clone())).chain(dead.iter().map(|_| None)).collect();
+        for form in [VectorForm::Plain, VectorForm::Packed] {
+            let meta = write_as(dir.path(), dim as u32, &rows, &dead, form).unwrap();
+            assert_eq!(parquet_vectors(dir.path(), &meta), expected, "{form:?} {dim}");
+            Segment::open(dir.path(), &meta).unwrap().verify().unwrap();
+        }
+    }
 }
 
 #[test]
@@ -202,5 +257,7 @@ fn files_for_other_readers() {
     write(&dir, 3, &[], &small_tombstones()).unwrap();
     let payload = |row: u64| format!(r#"{{"n": {row}, "lang": "l{}", "tags": [{row}]}}"#, row % 5);
     let rows: Vec<_> = (0..70_000).map(|row| OwnedRow::new(row, 8, &payload(row))).collect();
-    write(&dir, 8, &rows, &small_tombstones()).unwrap();
+    for form in [VectorForm::Plain, VectorForm::Packed] {
+        write_as(&dir, 8, &rows, &small_tombstones(), form).unwrap();
+    }
 }

@@ -1,8 +1,8 @@
 //! A segment of several row groups: one type per field throughout, and quick to open.
 use std::time::Instant;
 
-use super::fixture::{OwnedRow, write};
-use crate::store::Segment;
+use super::fixture::{OwnedRow, write_as};
+use crate::store::{Segment, VectorForm};
 use crate::types::Column;
 
 #[test]
@@ -17,7 +17,7 @@ fn a_hundred_thousand_rows_open_in_milliseconds() {
         .collect();
     let dir = tempfile::tempdir().unwrap();
     let start = Instant::now();
-    let meta = write(dir.path(), 32, &rows, &[]).unwrap();
+    let meta = write_as(dir.path(), 32, &rows, &[], VectorForm::Plain).unwrap();
     let (wrote, start) = (start.elapsed(), Instant::now());
     let segment = Segment::open(dir.path(), &meta).unwrap();
     let (opened, start) = (start.elapsed(), Instant::now());

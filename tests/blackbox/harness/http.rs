@@ -35,7 +35,12 @@ impl Client {
         #[cfg(feature = "tls")]
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(60))
+            // Below the server's 30 s: nobody looks at the connection while a test does something else.
+            .pool_idle_timeout(Duration::from_secs(10))
+            .build()
+            .unwrap();
         Self { base: base.trim_end_matches('/').to_owned(), client, runtime }
     }
 
@@ -94,6 +99,18 @@ impl Client {
                 return points;
             }
         }
+    }
+
+    /// The sum of all series of a metric that have `label` in them; 0 while there is none.
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        let answer = self.get("/metrics");
+        let text = answer.body.as_str().expect("metrics are text");
+        let is_of = |line: &&str| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)
+        };
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        text.lines().filter(is_of).filter_map(value).sum()
     }
 
     /// Creates a collection.

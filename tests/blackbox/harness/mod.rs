@@ -8,11 +8,13 @@ pub mod avro;
 #[cfg(feature = "kafka")]
 pub mod broker;
 pub mod data;
+pub mod disk;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod scene;
 pub mod server;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -70,7 +72,10 @@ pub fn is_unwanted(service: &str) -> bool {
 /// Ends a test early where a service is missing, or fails it where it is required.
 pub fn skip<T>(service: &str, why: &str) -> Option<T> {
     assert!(!is_required(service), "{service} is required, but: {why}");
-    println!("SKIP: {why}");
+    // Past the capture of the test runner, which would swallow it: a skip that nobody sees is a pass.
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let _ = writeln!(std::io::stderr(), "\nSKIP: {test} needs {service}: {why}");
     None
 }
 

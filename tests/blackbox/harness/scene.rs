@@ -26,6 +26,7 @@ pub struct Scene {
     pub schema_id: u32,
     pub server: Server,
     folder: tempfile::TempDir,
+    data: PathBuf,
 }
 
 /// What differs between tests, as lines of the pipeline's YAML.
@@ -48,21 +49,33 @@ impl Default for Plot<'_> {
 impl Scene {
     /// Creates topic, schema and pipeline, and starts the server.
     pub fn open(kafka: Kafka, registry: Registry, plot: Plot<'_>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        Self::open_at(kafka, registry, plot, folder, data)
+    }
+
+    /// The same with a data directory that the test has made.
+    pub fn open_at(
+        kafka: Kafka,
+        registry: Registry,
+        plot: Plot<'_>,
+        folder: tempfile::TempDir,
+        data: PathBuf,
+    ) -> Self {
         let topic = unique(NAME);
         kafka.create_topic(&topic, PARTITIONS, &[]);
         let schema_id = registry.register(&format!("{topic}-value"), PRODUCT_SCHEMA);
-        let folder = tempfile::tempdir().unwrap();
         let pipelines = folder.path().join("pipelines");
         std::fs::create_dir(&pipelines).unwrap();
         let yaml = pipeline(&kafka, &registry, &topic, plot);
         std::fs::write(pipelines.join(format!("{NAME}.yaml")), yaml).unwrap();
-        let server = Server::start_with(&folder.path().join("data"), Some(&pipelines), plot.environment);
-        Self { kafka, registry, topic, schema_id, server, folder }
+        let server = Server::start_with(&data, Some(&pipelines), plot.environment);
+        Self { kafka, registry, topic, schema_id, server, folder, data }
     }
 
     /// The server's data directory.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone()
     }
 
     /// A folder beside it.

@@ -145,8 +145,17 @@ impl Server {
 
     /// Resident memory, bytes.
     pub fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The part of it that is no mapped file: what the system cannot take back.
+    pub fn anonymous_bytes(&self) -> u64 {
+        self.status_bytes("RssAnon:")
+    }
+
+    fn status_bytes(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has a size");
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("a process has a size");
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
@@ -155,6 +164,18 @@ impl Server {
         let mut child = self.child.take().expect("it is running");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait_end(&mut self, within: Duration) -> ExitStatus {
+        let mut child = self.child.take().expect("it was running");
+        wait_until("the server to end by itself", within, || child.try_wait().unwrap())
+    }
+
+    /// Changes a variable of its environment from the next start on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Asks it to end, and waits until it has.

@@ -73,6 +73,21 @@ proptest! {
     }
 
     #[test]
+    fn blocks_give_the_same_bits_as_pairs(dim in 1usize..300, counts in (0usize..6, 0usize..9), seed: u64) {
+        let (queries, rows) = (values(seed, dim * counts.0), values(!seed, dim * counts.1));
+        for level in Kernels::available() {
+            let (mut dots, mut squares) = (vec![0.0; counts.0 * counts.1], vec![0.0; counts.0 * counts.1]);
+            level.dot_block(&queries, &rows, dim, &mut dots);
+            level.l2_squared_block(&queries, &rows, dim, &mut squares);
+            let pairs = queries.chunks(dim).flat_map(|query| rows.chunks(dim).map(move |row| (query, row)));
+            for (((query, row), dot), square) in pairs.zip(dots).zip(squares) {
+                prop_assert_eq!(dot.to_bits(), level.dot(query, row).to_bits(), "{}", level.name());
+                prop_assert_eq!(square.to_bits(), level.l2_squared(query, row).to_bits(), "{}", level.name());
+            }
+        }
+    }
+
+    #[test]
     fn one_bad_component_is_found(len in 1usize..300, at: prop::sample::Index, kind in 0usize..3) {
         let mut v = values(len as u64, len);
         prop_assert!(all_finite(&v));
@@ -88,6 +103,20 @@ fn every_length_up_to_two_blocks_is_right_at_every_level() {
         for level in Kernels::available() {
             assert!(near(level.dot(&a, &b), dot_reference(&a, &b)), "dot {} of {len}", level.name());
             assert!(near(level.l2_squared(&a, &b), l2_reference(&a, &b)), "l2 {} of {len}", level.name());
+        }
+    }
+}
+
+#[test]
+fn a_block_of_several_panels_is_right() {
+    let (dim, count) = (1024, 200); // 800 KiB
+    let (queries, rows) = (values(1, dim * 3), values(2, dim * count));
+    let (mut block, mut many) = (vec![0.0; 3 * count], vec![0.0; count]);
+    for level in Kernels::available() {
+        level.l2_squared_block(&queries, &rows, dim, &mut block);
+        for (query, block) in queries.chunks(dim).zip(block.chunks(count)) {
+            level.l2_squared_many(query, &rows, &mut many);
+            assert_eq!(block, many, "{}", level.name());
         }
     }
 }
@@ -114,17 +143,9 @@ fn the_best_level_is_first_and_scalar_last() {
     assert!(names.contains(&"sse2"));
     #[cfg(target_arch = "aarch64")]
     assert!(names.contains(&"neon"));
-    assert_eq!(Kernels::choose("").0.name(), names[0]);
-}
-
-#[test]
-fn an_unknown_level_falls_back_to_the_best_and_says_so() {
-    let (level, complaint) = Kernels::choose("altivec");
-    assert_eq!(level.name(), Kernels::choose("").0.name());
-    let complaint = complaint.unwrap();
-    assert!(complaint.contains("PROXIMADB_SIMD=altivec") && complaint.contains("scalar"), "{complaint}");
-    assert_eq!(Kernels::choose("scalar").0.name(), "scalar");
-    assert!(Kernels::choose("scalar").1.is_none());
+    if std::env::var_os("PROXIMADB_SIMD").is_none() {
+        assert_eq!(super::level(), names[0]);
+    }
 }
 
 #[test]

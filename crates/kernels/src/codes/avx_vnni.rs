@@ -1,0 +1,89 @@
+//! AVX-VNNI: products of bytes, four summed into 32 bits (Alder Lake and Zen 5 on).
+use std::arch::x86_64::*;
+
+const UNIT: usize = 32;
+const NARROW_MAX: usize = i32::MAX as usize; // four products of bytes go straight into 32 bits
+
+type Codes = __m256i;
+type Query = __m256i;
+type Narrow = __m256i;
+type Wide = __m256i;
+
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn zero_narrow() -> Narrow {
+    _mm256_setzero_si256()
+}
+
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn zero_wide() -> Wide {
+    _mm256_setzero_si256()
+}
+
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+unsafe fn load(at: *const u8, _bytes: usize) -> Codes {
+    // SAFETY: the caller says that UNIT bytes can be read; the load needs no alignment.
+    unsafe { _mm256_loadu_si256(at.cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+unsafe fn load_query(at: *const i8, _apart: usize, _bytes: usize) -> Query {
+    // SAFETY: as in `load`.
+    unsafe { _mm256_loadu_si256(at.cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn low_bits<const BITS: i32>(codes: Codes) -> Codes {
+    if BITS == 7 { codes } else { _mm256_and_si256(codes, _mm256_set1_epi8((1 << BITS) - 1)) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn shift<const BITS: i32>(codes: Codes) -> Codes {
+    // Bits of a neighbour come in from above, and `low_bits` cuts them off.
+    _mm256_srli_epi16::<BITS>(codes)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn accumulate(sum: Narrow, codes: Codes, query: Query) -> Narrow {
+    _mm256_dpbusd_avx_epi32(sum, codes, query)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn widen(sum: Wide, narrow: Narrow) -> Wide {
+    _mm256_add_epi32(sum, narrow)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn four_lanes(wide: Wide) -> __m128i {
+    _mm_add_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn sum(wide: Wide) -> i32 {
+    let four = four_lanes(wide);
+    let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn sums([a, b, c, d]: [Wide; 4]) -> [i32; 4] {
+    let (ab, cd) =
+        (_mm_hadd_epi32(four_lanes(a), four_lanes(b)), _mm_hadd_epi32(four_lanes(c), four_lanes(d)));
+    let four = _mm_hadd_epi32(ab, cd);
+    let mut out = [0; 4];
+    // SAFETY: the reference covers the 16 bytes written; the store needs no alignment.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), four) };
+    out
+}
+
+code_kernels!(#[target_feature(enable = "avx2,avxvnni")]);

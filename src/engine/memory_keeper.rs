@@ -1,0 +1,160 @@
+//! Keeps the process within its memory: drops caches and flushes memtables early, the largest first.
+//!
+//! One thread that looks at the budget, since nobody who charges it may wait or knows of other collections.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use proximadb_kernels::heap;
+
+use super::{Collection, Collections};
+use crate::memory::{MemoryBudget, Purpose, anonymous_bytes};
+use crate::view::LiveSegment;
+
+/// Between looks. While it passes, writers bring at most what is left between the tight mark and the limit.
+const TICK: Duration = Duration::from_millis(20);
+/// Between updates of the gauges.
+const TELL: Duration = Duration::from_secs(1);
+/// Between looks at what the allocator keeps: giving it back costs some milliseconds.
+const TRIM: Duration = Duration::from_millis(200);
+/// Memory that stays full for longer is told in the log: somebody has to raise the limit, or ask for less.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Memtables that hold less than one part in so many of the limit are left alone: somebody else holds the memory, and
+/// flushing each row as it comes would make thousands of segments and no room.
+const MEMTABLES_MIN: usize = 16;
+
+/// The thread; stopped by hand or when dropped.
+pub(super) struct MemoryKeeper {
+    stopping: Arc<(AtomicBool, Mutex<()>, Condvar)>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl MemoryKeeper {
+    /// Starts it.
+    pub fn start(budget: Arc<MemoryBudget>, collections: Arc<Collections>) -> std::io::Result<Self> {
+        let stopping = Arc::new((AtomicBool::new(false), Mutex::new(()), Condvar::new()));
+        let stop = Arc::clone(&stopping);
+        let body = move || {
+            let mut keeping = Keeping { budget, collections, told: None, trimmed: None, full_since: None };
+            while !stop.0.load(Ordering::Acquire) {
+                keeping.tick();
+                let mut sleeping = stop.1.lock();
+                let _ = stop.2.wait_for(&mut sleeping, TICK);
+            }
+        };
+        let thread = std::thread::Builder::new().name("memory".to_string()).spawn(body)?;
+        Ok(Self { stopping, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Ends it.
+    pub fn stop(&self) {
+        self.stopping.0.store(true, Ordering::Release);
+        self.stopping.2.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for MemoryKeeper {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Keeping {
+    budget: Arc<MemoryBudget>,
+    collections: Arc<Collections>,
+    told: Option<Instant>,
+    trimmed: Option<Instant>,
+    full_since: Option<Instant>,
+}
+
+impl Keeping {
+    fn tick(&mut self) {
+        if self.told.is_none_or(|told| told.elapsed() >= TELL) {
+            self.told = Some(Instant::now());
+            self.budget.publish();
+        }
+        let excess = self.budget.excess();
+        if excess > 0 {
+            let collections: Vec<Arc<Collection>> = self.collections.read().values().cloned().collect();
+            let dropped = drop_columns(&collections, excess);
+            if self.budget.held(Purpose::Memtables) >= self.budget.limit() / MEMTABLES_MIN {
+                flush_largest(&collections, excess.saturating_sub(dropped));
+            }
+        }
+        self.trim();
+        self.complain();
+    }
+
+    /// Lets the allocator give back what it keeps, where the process is larger than it should be.
+    fn trim(&mut self) {
+        if self.trimmed.is_some_and(|trimmed| trimmed.elapsed() < TRIM) {
+            return;
+        }
+        self.trimmed = Some(Instant::now());
+        let resident = anonymous_bytes().unwrap_or(0);
+        metrics::gauge!("proximadb_memory_resident_bytes").set(resident as f64);
+        if resident > self.budget.tight_mark() as u64 {
+            heap::trim();
+            metrics::counter!("proximadb_memory_relief_total", "action" => "trim").increment(1);
+        }
+    }
+
+    /// Says so when memory stays full though everything has been let go of.
+    fn complain(&mut self) {
+        if self.budget.total() < self.budget.limit() {
+            self.full_since = None;
+            return;
+        }
+        let since = *self.full_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= PATIENCE {
+            self.full_since = Some(Instant::now());
+            let (limit_mib, held) = (self.budget.limit() >> 20, self.budget.describe());
+            tracing::warn!(limit_mib, held, "memory stays full: sources are held and writes refused");
+        }
+    }
+}
+
+/// Forgets columns that filters can read again, largest first; returns the bytes.
+fn drop_columns(collections: &[Arc<Collection>], excess: usize) -> usize {
+    let segments = collections.iter().flat_map(|collection| collection.shard().segments());
+    let mut cached: Vec<(usize, Arc<LiveSegment>)> =
+        segments.map(|live| (live.segment.cached_bytes(), live)).filter(|(bytes, _)| *bytes > 0).collect();
+    cached.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+    let mut dropped = 0;
+    for (_, live) in cached {
+        if dropped >= excess {
+            break;
+        }
+        dropped += live.segment.drop_columns();
+        metrics::counter!("proximadb_memory_relief_total", "action" => "drop columns").increment(1);
+    }
+    dropped
+}
+
+/// Asks for flushes, largest memtable first, until what is on its way to the disk covers the excess.
+fn flush_largest(collections: &[Arc<Collection>], excess: usize) {
+    let mut on_the_way = 0;
+    let mut largest: BTreeMap<(std::cmp::Reverse<usize>, usize), &Arc<Collection>> = BTreeMap::new();
+    for (number, collection) in collections.iter().enumerate() {
+        let (active, frozen) = collection.shard().memtable_bytes();
+        on_the_way += frozen;
+        if active > 0 {
+            largest.insert((std::cmp::Reverse(active), number), collection);
+        }
+    }
+    for ((std::cmp::Reverse(bytes), _), collection) in largest {
+        if on_the_way >= excess {
+            return;
+        }
+        collection.shard().request_flush();
+        metrics::counter!("proximadb_memory_relief_total", "action" => "flush").increment(1);
+        on_the_way += bytes;
+    }
+}

@@ -1,0 +1,106 @@
+//! A second look: exact distances of what a walk on codes has found.
+use super::VectorBlock;
+use super::codes::{CodedQuery, Codes};
+use super::flat::distances_ids;
+use super::near::Near;
+use crate::types::Distance;
+
+/// Rows whose vectors are fetched at once.
+const AT_ONCE: usize = 16;
+
+/// Turns estimates into exact distances, where the estimate's error leaves a doubt.
+pub(super) struct Rescore<'a> {
+    pub(super) block: VectorBlock<'a>,
+    vector: &'a [f32],
+    codes: Option<(Codes<'a>, &'a CodedQuery)>,
+    /// Estimates are squared l2 in the space of the build; users' distances are `scale · estimate + base`.
+    scale: f32,
+    base: f32,
+}
+
+impl<'a> Rescore<'a> {
+    /// For walks whose distances are exact.
+    pub(super) fn none(block: VectorBlock<'a>, vector: &'a [f32]) -> Rescore<'a> {
+        Rescore { block, vector, codes: None, scale: 1.0, base: 0.0 }
+    }
+
+    /// For walks on codes. `lifted_square`: see `space`.
+    pub(super) fn new(
+        block: VectorBlock<'a>,
+        vector: &'a [f32],
+        codes: Codes<'a>,
+        query: &'a CodedQuery,
+        lifted_square: f32,
+    ) -> Rescore<'a> {
+        let (scale, base) = match block.distance {
+            Distance::L2 => (1.0, 0.0),
+            // Of unit vectors |a - b|² = 2 (1 - a·b).
+            Distance::Cosine => (0.5, 0.0),
+            // |a - q|² = |a|² + |q|² - 2 a·q, and all lifted rows are of one length.
+            Distance::Dot => (0.5, -0.5 * (proximadb_kernels::distance::dot(vector, vector) + lifted_square)),
+        };
+        Rescore { block, vector, codes: Some((codes, query)), scale, base }
+    }
+
+    /// Those of `ids` that may lie within `bound`. `estimates` has room for one per id.
+    pub(super) fn doubtful(&self, ids: &[u32], estimates: &mut [f32], bound: f32, doubtful: &mut Vec<u32>) {
+        let Some((codes, query)) = &self.codes else { return doubtful.extend(ids) };
+        codes.distances(query, ids, estimates);
+        let estimates = ids.iter().zip(estimates.iter());
+        doubtful.extend(
+            estimates.filter(|(id, estimate)| self.may_be_within(**id, **estimate, bound)).map(|(&id, _)| id),
+        );
+    }
+
+    /// Exact distances of rows.
+    pub(super) fn exact(&self, ids: &[u32], out: &mut [f32]) {
+        distances_ids(self.block, self.vector, ids, out);
+    }
+
+    /// May a row of that estimate lie within `bound`?
+    #[inline]
+    fn may_be_within(&self, row: u32, estimate: f32, bound: f32) -> bool {
+        let Some((codes, query)) = &self.codes else { return true };
+        let beyond = |estimate: f32| self.scale * estimate + self.base > bound;
+        // What isn't a number isn't beyond anything: its exact distance says where it belongs.
+        !(beyond(estimate) && beyond(estimate - codes.slack(query, row)))
+    }
+
+    /// Shows `take` the exact distances of `found` (nearest first), but for rows that lie beyond the bound
+    /// that it returned last however wrong their estimates are. `take` ends it with `None`.
+    pub(super) fn run(
+        &self,
+        found: &[Near],
+        ids: &mut Vec<u32>,
+        distances: &mut Vec<f32>,
+        mut take: impl FnMut(f32, u32) -> Option<f32>,
+    ) {
+        let mut bound = f32::INFINITY;
+        if self.codes.is_none() {
+            for near in found {
+                // All that follow are farther.
+                if near.distance() > bound {
+                    return;
+                }
+                match take(near.distance(), near.row()) {
+                    Some(now) => bound = now,
+                    None => return,
+                }
+            }
+            return;
+        }
+        for found in found.chunks(AT_ONCE) {
+            ids.clear();
+            let near = found.iter().filter(|near| self.may_be_within(near.row(), near.distance(), bound));
+            ids.extend(near.map(|near| near.row()));
+            distances.resize(ids.len(), 0.0);
+            self.exact(ids, distances);
+            for (&row, &distance) in ids.iter().zip(distances.iter()) {
+                match take(distance, row) {
+                    Some(now) => bound = now,
+                    None => return,
+                }
+            }
+        }
+    }
+}
