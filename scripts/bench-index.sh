@@ -13,6 +13,7 @@ cd "$ROOT"
 
 PLACE=$CACHE/bench-index
 PYTHON=$PLACE/venv/bin/python
+export PYTHONDONTWRITEBYTECODE=1
 mkdir -p "$PLACE"
 if ! cmp -s benches/index/requirements.txt "$PLACE/venv/installed"; then
   say "installing the libraries to compare with into $PLACE/venv"
@@ -21,6 +22,7 @@ if ! cmp -s benches/index/requirements.txt "$PLACE/venv/installed"; then
   "$PYTHON" -m pip install -q --disable-pip-version-check -r benches/index/requirements.txt
   cp benches/index/requirements.txt "$PLACE/venv/installed"
 fi
+(cd benches/index && "$PYTHON" -m unittest -q test_harness)
 # The product is built as it ships: for any processor, with kernels chosen when it runs.
 CARGO_TARGET_DIR=$TARGET/bench-index cargo build --release --manifest-path benches/index/Cargo.toml
 

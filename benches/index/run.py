@@ -68,7 +68,7 @@ class Bench:
         files = [file for file in folder.iterdir() if file.name.startswith("index")]
         result["file_bytes"] = sum(file.stat().st_size for file in files)
         # Ours has the rows beside it, as a segment has; the others hold them.
-        rows = [data.folder / "base.f32"] if variant.engine == "proximadb" else []
+        rows = [data.folder / "base.f32"] if variant.engine.startswith("proximadb") else []
         result["rows_bytes"] = sum(file.stat().st_size for file in rows)
         evict(files + rows)
         with self.session(variant, data, 1) as session:

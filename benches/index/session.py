@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-RUST = ("proximadb", "hnsw_rs")
+RUST = ("proximadb", "proximadb-mapped", "hnsw_rs")
 
 
 def prefer():

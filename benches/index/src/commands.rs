@@ -14,7 +14,7 @@ use crate::ours::Ours;
 pub struct Want {
     /// Rows.
     pub k: usize,
-    /// Candidates kept; 0 asks ours for an exact scan.
+    /// Candidates kept.
     pub ef: usize,
 }
 
@@ -43,7 +43,8 @@ impl Session {
     pub fn new(engine: &str, folder: &Path) -> Result<Self> {
         let data = DataSet::open(folder)?;
         let engine: Box<dyn Engine> = match engine {
-            "proximadb" => Box::new(Ours::new(data)),
+            "proximadb" => Box::new(Ours::new(data, false)),
+            "proximadb-mapped" => Box::new(Ours::new(data, true)),
             #[cfg(feature = "hnsw_rs")]
             "hnsw_rs" => Box::new(crate::baseline::Baseline::new(data)),
             other => return Err(format!("no engine is called {other:?}").into()),

@@ -1,6 +1,7 @@
 //! The data set as the driver lays it out: row-major little-endian files of f32, and masks of bits.
 use std::path::{Path, PathBuf};
 
+use proximadb::types::RowSet;
 use proximadb_kernels::map::{Map, as_f32s};
 use serde_json::Value;
 
@@ -49,41 +50,25 @@ impl DataSet {
     pub fn masks(&self, name: &str) -> Result<Vec<Mask>> {
         let bytes = std::fs::read(self.folder.join(name))?;
         let rows = self.rows().len() / self.dim;
-        Ok(bytes.chunks_exact(rows.div_ceil(64) * 8).map(Mask::new).collect())
+        Ok(bytes.chunks_exact(rows.div_ceil(64) * 8).map(|bits| mask(bits, rows)).collect())
     }
 }
 
 /// The rows that a filter admits.
-pub struct Mask {
-    words: Vec<u64>,
-    /// How many.
-    pub count: usize,
+pub type Mask = RowSet;
+
+/// From bits as they lie in a file, lowest first.
+fn mask(bytes: &[u8], rows: usize) -> Mask {
+    Mask::from_fn(rows, |row| bytes.get(row / 8).is_some_and(|byte| byte >> (row % 8) & 1 == 1))
 }
 
-impl Mask {
-    fn new(bytes: &[u8]) -> Self {
-        let word =
-            |chunk: &[u8]| u64::from_le_bytes(std::array::from_fn(|at| chunk.get(at).copied().unwrap_or(0)));
-        let words: Vec<u64> = bytes.chunks(8).map(word).collect();
-        let count = words.iter().map(|word| word.count_ones() as usize).sum();
-        Self { words, count }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Is this row admitted?
-    #[inline]
-    pub fn admits(&self, row: u32) -> bool {
-        self.words.get(row as usize / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
-    }
-
-    /// Rows admitted, rising.
-    pub fn rows(&self) -> impl Iterator<Item = u32> + '_ {
-        self.words.iter().enumerate().flat_map(|(at, &word)| {
-            let mut left = word;
-            std::iter::from_fn(move || {
-                let bit = (left != 0).then(|| left.trailing_zeros())?;
-                left &= left - 1;
-                Some(at as u32 * 64 + bit)
-            })
-        })
+    #[test]
+    fn a_mask_admits_the_rows_whose_bits_are_set() {
+        let mask = mask(&[0b1000_0001, 0b10], 10);
+        assert_eq!(mask.iter().collect::<Vec<_>>(), [0, 7, 9]);
     }
 }

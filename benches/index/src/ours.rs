@@ -12,24 +12,48 @@ use crate::Result;
 use crate::commands::{Engine, Want};
 use crate::data::{DataSet, Mask};
 
-/// As `query` does: so few matching rows are scanned rather than walked to.
-const SCAN_PER_CANDIDATE: usize = 32;
-
-/// A graph file and the mapped rows it belongs to.
+/// A graph, and the mapped rows it belongs to.
 pub struct Ours {
     data: DataSet,
     graph: Option<Graph>,
+    /// Is the graph's file to be mapped, rather than read into memory?
+    mapped: bool,
 }
 
 impl Ours {
     /// Nothing built or opened yet.
-    pub fn new(data: DataSet) -> Self {
-        Self { data, graph: None }
+    pub fn new(data: DataSet, mapped: bool) -> Self {
+        Self { data, graph: None, mapped }
     }
 
     fn block(&self) -> VectorBlock<'_> {
         let distance = if self.data.cosine { Distance::Cosine } else { Distance::L2 };
         VectorBlock { dim: self.data.dim, rows: self.data.rows(), distance }
+    }
+
+    /// As a server searches one segment: the graph decides how, and where it finds too few rows all are scanned.
+    fn find(&self, vector: &[f32], matching: Option<&Mask>, want: Want, into: &mut Vec<u32>) -> Result<()> {
+        let graph = self.graph.as_ref().ok_or("open it first")?;
+        let block = self.block();
+        let alive_rows = block.len();
+        let query = IndexQuery {
+            vector,
+            k: want.k,
+            ef_search: want.ef,
+            matching,
+            alive: &|_| true,
+            alive_rows,
+            deadline: None,
+        };
+        let mut hits = graph.search(block, &query)?;
+        if hits.rows.len() < want.k.min(matching.map_or(alive_rows, Mask::count)) {
+            hits = match matching {
+                Some(matching) => exact_rows(block, vector, want.k, matching.iter()),
+                None => exact_scan(block, vector, want.k, |_| true),
+            };
+        }
+        into.extend(hits.rows.iter().map(|hit| hit.1));
+        Ok(())
     }
 }
 
@@ -51,46 +75,15 @@ impl Engine for Ours {
     }
 
     fn open(&mut self, path: &Path) -> Result<()> {
-        self.graph = Some(Graph::open(path)?);
+        self.graph = Some(if self.mapped { Graph::open_mapped(path)? } else { Graph::open(path)? });
         Ok(())
     }
 
     fn search(&self, query: &[f32], want: Want, into: &mut Vec<u32>) -> Result<()> {
-        let block = self.block();
-        let hits = match (&self.graph, want.ef) {
-            (Some(graph), 1..) => {
-                let admit = |_| true;
-                let ask = IndexQuery {
-                    vector: query,
-                    k: want.k,
-                    ef_search: want.ef,
-                    admit: &admit,
-                    deadline: None,
-                };
-                graph.search(block, &ask)?
-            }
-            _ => exact_scan(block, query, want.k, |_| true),
-        };
-        into.extend(hits.rows.iter().map(|hit| hit.1));
-        Ok(())
+        self.find(query, None, want, into)
     }
 
-    /// Scans where few rows match or the graph finds too few, like a server's search of one segment.
     fn filter(&self, query: &[f32], mask: &Mask, want: Want, into: &mut Vec<u32>) -> Result<()> {
-        let graph = self.graph.as_ref().ok_or("open it first")?;
-        let block = self.block();
-        let scan = || exact_rows(block, query, want.k, mask.rows());
-        let mut hits = Default::default();
-        if mask.count > want.ef * SCAN_PER_CANDIDATE {
-            let admit = |row| mask.admits(row);
-            let ask =
-                IndexQuery { vector: query, k: want.k, ef_search: want.ef, admit: &admit, deadline: None };
-            hits = graph.search(block, &ask)?;
-        }
-        if hits.rows.len() < want.k.min(mask.count) {
-            hits = scan();
-        }
-        into.extend(hits.rows.iter().map(|hit| hit.1));
-        Ok(())
+        self.find(query, Some(mask), want, into)
     }
 }
