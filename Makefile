@@ -2,10 +2,11 @@
 #
 #   CARGO_TARGET_DIR   where build outputs go          (target/ in this folder)
 #   PROXIMADB_CACHE    where test tools are kept       (~/.cache/proximadb)
+#   DATA               folder of the full data sets of `make bench-index` (it falls back to data/)
 #   DEMO_EXIT=1        `make demo` ends after its answers instead of leaving the server up
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka build release test test-fast check fmt bench clean
+.PHONY: help demo demo-kafka build release test test-fast check fmt bench bench-index clean
 
 CARGO := scripts/cargo.sh
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -49,6 +50,10 @@ fmt: ## format the code
 bench: ## figures: see docs/benchmarks.md
 	@scripts/bootstrap.sh build
 	@scripts/bench.sh
+
+bench-index: ## the index beside hnswlib, faiss, usearch and hnsw_rs: one table, a plot per data set (DATA=folder)
+	@scripts/bootstrap.sh build
+	@scripts/bench-index.sh
 
 clean: ## delete build outputs
 	$(CARGO) clean

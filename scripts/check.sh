@@ -59,6 +59,8 @@ scripts() { # where shellcheck is at hand
 }
 
 step format cargo fmt --all --check
+# Outside the workspace, so --all doesn't see it.
+step "format of benches/index" cargo fmt --manifest-path benches/index/Cargo.toml --check
 step tidy scripts/tidy.sh
 step scripts scripts
 step clippy cargo clippy --workspace --all-targets -- -D warnings
