@@ -101,8 +101,9 @@ fn many_collections_stay_within_one_budget_and_lose_nothing() {
             let anonymous = server.anonymous_bytes();
             most = most.max(anonymous);
             most_mapped = most_mapped.max(server.resident_bytes().saturating_sub(anonymous));
-            let maps = server.client().metric("proximadb_memory_bytes", "_maps");
-            most_charged = most_charged.max(server.client().metric("proximadb_memory_bytes", "") - maps);
+            let is_charged = |line: &str| !line.contains("_maps");
+            let charged = server.client().metric_where("proximadb_memory_bytes", is_charged);
+            most_charged = most_charged.max(charged);
             std::thread::sleep(Duration::from_millis(20));
             done.store(writers.iter().all(std::thread::ScopedJoinHandle::is_finished), Ordering::Relaxed);
         }

@@ -103,11 +103,17 @@ impl Client {
 
     /// The sum of all series of a metric that have `label` in them; 0 while there is none.
     pub fn metric(&self, name: &str, label: &str) -> f64 {
+        self.metric_where(name, |line| line.contains(label))
+    }
+
+    /// The sum of a metric's series for which `is_meant` holds, all as of one moment: sums of several calls would
+    /// count what moves between them twice or not at all.
+    pub fn metric_where(&self, name: &str, is_meant: impl Fn(&str) -> bool) -> f64 {
         let answer = self.get("/metrics");
         let text = answer.body.as_str().expect("metrics are text");
         let is_of = |line: &&str| {
             let rest = line.strip_prefix(name);
-            rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)
+            rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && is_meant(line)
         };
         let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
         text.lines().filter(is_of).filter_map(value).sum()
