@@ -22,6 +22,9 @@ const PLAIN_EF_MAX: usize = 1024;
 /// computes 6 to 12 distances where measured, to rows that lie anywhere, and keeps the results in order.
 const WALK_COST: f64 = 25.0;
 
+/// Rows scanned in the time of one distance of a walk, whose rows lie anywhere.
+const SCANNED_PER_WALKED: u64 = 2;
+
 /// How a search goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -164,10 +167,7 @@ impl Graph {
     ) -> Result<IndexHits, IndexError> {
         let mut clock = Clock::new(query.deadline);
         if way == Way::Scan {
-            return match query.matching {
-                Some(matching) => scan(rescore, matching.iter(), query, scratch, &mut clock),
-                None => scan(rescore, 0..self.file.rows as u32, query, scratch, &mut clock),
-            };
+            return self.scan(rescore, query, scratch, &mut clock);
         }
         let (entries, ef) = (&self.file.entries, query.ef_search);
         let mut visited = 0;
@@ -177,10 +177,16 @@ impl Graph {
                 return Ok(IndexHits { rows, visited, scanned: false });
             }
         }
-        let (found, walked) =
-            walk_admitted(links, target, entries, ef, scratch, &mut clock, |near, found| {
-                self.offer(near.distance(), near.row(), query, found);
-            })?;
+        // No more than a scan would cost: so a wrong choice costs twice the right one.
+        let matching = query.matching.map_or(self.file.rows, RowSet::count);
+        let most = matching as u64 / SCANNED_PER_WALKED;
+        let offer = |near: Near, found: &mut TopK| self.offer(near.distance(), near.row(), query, found);
+        let (found, walked) = walk_admitted(links, target, entries, ef, scratch, &mut clock, most, offer)?;
+        let Some(found) = found else {
+            let mut hits = self.scan(rescore, query, scratch, &mut clock)?;
+            hits.visited += visited + walked;
+            return Ok(hits);
+        };
         let found: Vec<Near> = found.into_sorted().into_iter().map(|(d, row)| Near::new(d, row)).collect();
         let mut top = TopK::new(query.k);
         let Scratch { ids, distances, .. } = scratch;
@@ -189,6 +195,20 @@ impl Graph {
             Some(top.bound())
         });
         Ok(IndexHits { rows: top.into_sorted(), visited: visited + walked, scanned: false })
+    }
+
+    /// Looks at all rows that match.
+    fn scan(
+        &self,
+        rescore: &Rescore<'_>,
+        query: &IndexQuery<'_>,
+        scratch: &mut Scratch,
+        clock: &mut Clock,
+    ) -> Result<IndexHits, IndexError> {
+        match query.matching {
+            Some(matching) => scan(rescore, matching.iter(), query, scratch, clock),
+            None => scan(rescore, 0..self.file.rows as u32, query, scratch, clock),
+        }
     }
 
     /// The nearest admitted rows among the nodes a plain walk kept. `None` if that may not be all there is:

@@ -189,6 +189,24 @@ fn filters_with_a_period_keep_recall() {
     }
 }
 
+/// Everything near is walked through before anything is found: a scan of what matches is cheaper.
+#[test]
+fn a_filter_that_leaves_out_the_surroundings_ends_in_a_scan() {
+    let mut data = clustered(6_020, 24, Distance::L2, 29);
+    let queries = data.split_off(20);
+    let built = build(data);
+    for vector in &queries {
+        let near: Vec<u32> =
+            exact_scan(built.data.block(), vector, 4_000, |_| true).rows.iter().map(|hit| hit.1).collect();
+        let far = RowSet::from_fn(6_000, |row| !near.contains(&(row as u32)));
+        let truth = exact_scan(built.data.block(), vector, 10, |row| far.contains(row)).rows;
+        let query = query(vector, 10, &far);
+        let hits = built.graph.search_by(built.data.block(), &query, Way::Filtered).unwrap();
+        assert!(hits.scanned && hits.visited < 2 * 2_000, "{} {}", hits.scanned, hits.visited);
+        assert_eq!(hits.rows, truth);
+    }
+}
+
 #[test]
 fn rows_around_the_query_may_all_be_dead() {
     let mut data = clustered(3_020, 24, Distance::L2, 13);

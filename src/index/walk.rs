@@ -135,7 +135,10 @@ pub(super) fn walk(
 
 /// Walks until the `ef` nearest *admitted* rows are found: others are walked through, not kept.
 ///
-/// `admitted` puts into the result what a node stands for, if anything.
+/// `admitted` puts into the result what a node stands for, if anything. Gives up with `None` after
+/// `distances_max`: where the query's surroundings are admitted less than elsewhere, everything near is
+/// walked through before anything is found. The second number is that of distances computed.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn walk_admitted(
     links: impl Lists,
     target: &impl Target,
@@ -143,8 +146,9 @@ pub(super) fn walk_admitted(
     ef: usize,
     scratch: &mut Scratch,
     clock: &mut Clock,
+    distances_max: u64,
     mut admitted: impl FnMut(Near, &mut TopK),
-) -> Result<(TopK, u64), IndexError> {
+) -> Result<(Option<TopK>, u64), IndexError> {
     scratch.visited.start(links.len());
     scratch.frontier.clear();
     scratch.score_unseen(target, entries.len(), entries.iter().copied());
@@ -162,9 +166,12 @@ pub(super) fn walk_admitted(
             admitted(near, &mut found);
             bound = found.bound();
         }
-        let Some(Reverse(near)) = scratch.frontier.pop() else { return Ok((found, computed)) };
+        let Some(Reverse(near)) = scratch.frontier.pop() else { return Ok((Some(found), computed)) };
         if near.distance() > found.bound() {
-            return Ok((found, computed));
+            return Ok((Some(found), computed));
+        }
+        if computed > distances_max {
+            return Ok((None, computed));
         }
         clock.tick()?;
         if let Some(Reverse(next)) = scratch.frontier.peek() {
