@@ -17,6 +17,12 @@ def frontier(points: list[dict], clock: str = "cpu_s") -> list[dict]:
     return best[::-1]
 
 
+def near_frontier(point: dict, points: list[dict], clock: str = "cpu_s") -> bool:
+    """May it be worth having, if it was disturbed when it was measured?"""
+    best = rate_at(points, point["recall"], clock)
+    return best is None or rate(point, clock) > 0.7 * best
+
+
 def first_at(points: list[dict], recall: float, clock: str = "cpu_s") -> dict | None:
     """The cheapest setting measured that reaches a recall."""
     return next((point for point in frontier(points, clock) if point["recall"] >= recall), None)

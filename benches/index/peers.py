@@ -113,6 +113,8 @@ class Faiss:
             inner.nprobe, inner.qb = params["nprobe"], params.get("qb", 8)
         else:
             inner = faiss.SearchParametersIVF(nprobe=params["nprobe"])
+        if "rotated" in params:
+            inner = faiss.SearchParametersPreTransform(index_params=inner)
         if "rescore" not in params:
             return inner
         return faiss.IndexRefineSearchParameters(k_factor=params["rescore"], base_index_params=inner)

@@ -1,4 +1,5 @@
 """What decides who wins: how answers are scored, and what counts as the rate at a recall."""
+
 import math
 import unittest
 
