@@ -88,7 +88,8 @@ pub(super) struct GraphFile {
 
 /// A whole file.
 enum Bytes {
-    /// Anonymous memory: file-backed maps get no huge pages, which are worth twice the speed.
+    /// Anonymous memory: file-backed maps get no huge pages, which matter once
+    /// a graph outgrows the processor's caches.
     Memory(HugeBuffer),
     Mapped(Map),
 }

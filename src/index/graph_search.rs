@@ -54,7 +54,7 @@ impl Graph {
         Ok(Graph::of(path, graph_format::open(path)?))
     }
 
-    /// Maps a file and checks every byte of it: takes no memory that others might need, and half the speed.
+    /// Maps a file and checks every byte of it: takes no memory that others might need, and has no huge pages.
     pub fn open_mapped(path: &Path) -> Result<Graph, IndexError> {
         Ok(Graph::of(path, graph_format::open_mapped(path)?))
     }

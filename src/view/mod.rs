@@ -68,7 +68,7 @@ impl LiveSegment {
         })
     }
 
-    /// May a graph of so many bytes be held in memory? Else it is mapped, and walked at half the speed.
+    /// May a graph of so many bytes be held in memory? Else it is mapped.
     pub fn has_room_for_graph(&self, bytes: u64, leaving: usize) -> bool {
         let room = |bytes| self.budget.has_lasting_room(Purpose::Graphs, bytes, leaving);
         usize::try_from(bytes).is_ok_and(room)
