@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::index::{BuildControl, Graph, IndexBuilder, IndexError};
 use crate::store::StoreError;
-use crate::types::GraphParams;
+use crate::types::{GraphParams, Quantization};
 use crate::view::LiveSegment;
 
 /// Why a graph was not built.
@@ -31,10 +31,17 @@ pub fn lacks_graph(segment: &LiveSegment, params: &GraphParams) -> bool {
 /// Bytes that building a segment's graph takes, roughly: the lists of links while they grow, packed as they are
 /// written, and read back for their checksum; some words per row besides.
 pub fn build_bytes(segment: &LiveSegment, params: &GraphParams) -> usize {
-    let links = 2 * params.m as usize;
-    // Codes: a byte per component at most, padded, and their factors.
-    let codes = segment.segment.dim() + 32 + 8;
-    segment.rows() as usize * (links * 4 * 4 + 48 + codes)
+    let (links, dim) = (2 * params.m as usize, segment.segment.dim());
+    // A byte per component at most but for half floats; codewords are taught by up to 16 Mi components.
+    let (code, taught) = match params.quantization {
+        Some(Quantization::F16 {}) => (2 * dim, 0),
+        Some(Quantization::Product(_)) => (dim, 64 << 20),
+        _ => (dim, 0),
+    };
+    // The lowest level's rows are copied, and it is the largest.
+    let levels = if params.levels.are_built() { (4 * dim + links * 4 * 4 + code) / 8 } else { 0 };
+    // Codes are padded, and have factors.
+    segment.rows() as usize * (links * 4 * 4 + 48 + code + 32 + 8 + levels) + taught
 }
 
 /// Builds a segment's graph; it is to be opened, and the manifest to be told.

@@ -11,6 +11,7 @@ mod entries;
 mod flat;
 mod graph_build;
 mod graph_format;
+mod graph_header;
 mod graph_search;
 mod levels;
 mod links;

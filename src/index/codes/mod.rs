@@ -77,7 +77,7 @@ pub(super) struct CodedQuery {
 
 impl CodedQuery {
     /// Fills `values` and `scale` from `rotated`, whose length is a multiple of 8.
-    fn to_bytes(&mut self) {
+    fn round_to_bytes(&mut self) {
         let (greatest, _) = rabitq::greatest_and_square(&self.rotated);
         self.scale = greatest / 127.0;
         let inverse = if self.scale > 0.0 { 1.0 / self.scale } else { 0.0 };
