@@ -73,7 +73,8 @@ impl GraphBuilder {
         }
         let twins = find_twins(vectors);
         let mut space = Space::new(vectors);
-        if let Some(quantizer) = codes::choose(&space, self.seed) {
+        let asked = self.params.quantization;
+        if let Some(quantizer) = codes::to_build_on(&space, asked, self.seed) {
             space.encode(quantizer, self.threads).map_err(IndexError::Memory)?;
         }
         let mut random = Random::new(self.seed);
@@ -92,6 +93,9 @@ impl GraphBuilder {
         let ef = build.ef;
         relink_unreached(&space, &mut build.links, build.links_max, &entries, &nodes, ef)?;
         let (links_max, links) = (build.links_max, build.links);
+        if let Some(quantizer) = codes::to_walk_on(&space, asked, self.seed, self.threads) {
+            space.encode(quantizer, self.threads).map_err(IndexError::Memory)?;
+        }
         Ok(GraphParts {
             distance: vectors.distance,
             dim: vectors.dim,

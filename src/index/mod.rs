@@ -15,6 +15,8 @@ mod graph_search;
 mod links;
 mod near;
 mod prune;
+#[cfg(test)]
+mod quantizer_tests;
 mod random;
 mod reach;
 mod rescore;
@@ -38,7 +40,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
-use crate::types::{Distance, ErrorKind, RowSet};
+use crate::types::{CodedSearch, Distance, ErrorKind, RowSet};
 
 /// Vectors of a segment: row-major `n × dim`, normalised for cosine.
 #[derive(Clone, Copy)]
@@ -93,6 +95,8 @@ pub struct IndexQuery<'a> {
     pub alive: &'a (dyn Fn(u32) -> bool + Sync),
     /// Rows that are alive, to choose how to search; a little wrong does no harm.
     pub alive_rows: usize,
+    /// Of graphs that have codes.
+    pub codes: CodedSearch,
     /// Give up after this.
     pub deadline: Option<Instant>,
 }

@@ -155,7 +155,16 @@ impl Search<'_> {
         let ef_search = self.request.ef_search.unwrap_or(self.ef_search_default).max(k);
         let alive_rows = segment.alive() as usize;
         let deadline = Some(self.deadline);
-        let query = IndexQuery { vector: self.vector, k, ef_search, matching, alive, alive_rows, deadline };
+        let query = IndexQuery {
+            vector: self.vector,
+            k,
+            ef_search,
+            matching,
+            alive,
+            alive_rows,
+            codes: self.request.codes,
+            deadline,
+        };
         let timed = |error| match error {
             IndexError::Deadline => QueryError::Timeout { timeout: self.request.read.timeout },
             error => QueryError::Index(error),

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Distance;
+use super::{Distance, Quantization};
 
 /// Components of a vector at most: one row must stay well below a log entry's limit.
 pub const DIM_MAX: u32 = 65_536;
@@ -30,6 +30,9 @@ pub struct GraphParams {
     pub ef_construct: u32,
     /// Segments with fewer rows than this are scanned exactly. Default 10,000: below it a scan is as fast as a graph.
     pub full_scan_threshold: u32,
+    /// How vectors are coded in the graph. Default: as a sample of each segment says that they need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
 }
 
 impl GraphParams {
@@ -52,7 +55,7 @@ impl GraphParams {
 
 impl Default for GraphParams {
     fn default() -> Self {
-        Self { m: 16, ef_construct: 100, full_scan_threshold: 10_000 }
+        Self { m: 16, ef_construct: 100, full_scan_threshold: 10_000, quantization: None }
     }
 }
 

@@ -8,6 +8,7 @@ mod id;
 mod name;
 mod id_hash;
 mod position;
+mod quantization;
 mod raw;
 mod row_set;
 
@@ -20,5 +21,9 @@ pub use id::{POINT_ID_BYTES_MAX, PointId, PointIdError};
 pub use id_hash::{IdHash, IdTable, hash_id};
 pub use name::{NAME_BYTES_MAX, check_name};
 pub use position::{Lsn, PartitionPosition, Position, Positions, SourceRange, Verdict};
+pub use quantization::{
+    BinaryEncoding, BinaryQuantization, CodedSearch, Compression, Hint, ProductQuantization, Quantization,
+    RabitqBits, RabitqQuantization, ScalarQuantization, ScalarType,
+};
 pub use raw::{RawBatch, RawRecord, RawRows};
 pub use row_set::RowSet;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proximadb_proto::v1;
 
+use super::quantization;
 use crate::engine::Wait;
 use crate::query::{
     Filter, FreshAsOf, Freshness, Hit, Nearest, PayloadSelection, PointSelector, ReadOptions, Record,
@@ -202,6 +203,7 @@ pub(super) fn search(
         score_threshold: query.score_threshold,
         exact: query.exact,
         ef_search: ef_search(ef, limits, at.trim_end_matches('.'))?,
+        codes: quantization::codes(query.codes, at)?,
         read,
     };
     Ok((request, with_freshness))
@@ -251,13 +253,14 @@ fn distance_out(distance: Distance) -> v1::Distance {
     }
 }
 
-pub(super) fn graph(graph: Option<v1::GraphParams>) -> GraphParams {
+pub(super) fn graph(graph: Option<v1::GraphParams>) -> Result<GraphParams, ApiError> {
     let (given, default) = (graph.unwrap_or_default(), GraphParams::default());
-    GraphParams {
+    Ok(GraphParams {
         m: if given.m == 0 { default.m } else { given.m },
         ef_construct: if given.ef_construct == 0 { default.ef_construct } else { given.ef_construct },
         full_scan_threshold: given.full_scan_threshold.unwrap_or(default.full_scan_threshold),
-    }
+        quantization: quantization::read(given.quantization)?,
+    })
 }
 
 pub(super) fn config(config: &CollectionConfig) -> v1::CollectionConfig {
@@ -270,6 +273,7 @@ pub(super) fn config(config: &CollectionConfig) -> v1::CollectionConfig {
             m: config.graph.m,
             ef_construct: config.graph.ef_construct,
             full_scan_threshold: Some(config.graph.full_scan_threshold),
+            quantization: quantization::write(config.graph.quantization),
         }),
         created_ms: config.created_ms,
     }
