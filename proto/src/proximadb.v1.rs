@@ -14,6 +14,8 @@ pub struct GraphParams {
     /// How vectors are coded in the graph. Absent: as a sample of each segment says that they need.
     #[prost(message, optional, tag = "4")]
     pub quantization: ::core::option::Option<Quantization>,
+    #[prost(enumeration = "Levels", tag = "5")]
+    pub levels: i32,
 }
 /// A kind of codes. Full vectors are kept beside them whatever is chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -172,6 +174,37 @@ impl Distance {
             "DISTANCE_COSINE" => Some(Self::Cosine),
             "DISTANCE_DOT" => Some(Self::Dot),
             "DISTANCE_L2" => Some(Self::L2),
+            _ => None,
+        }
+    }
+}
+/// Levels above the graph, as HNSW has them, to find where a walk starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Levels {
+    /// Where they were measured to help.
+    Unspecified = 0,
+    On = 1,
+    Off = 2,
+}
+impl Levels {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LEVELS_UNSPECIFIED",
+            Self::On => "LEVELS_ON",
+            Self::Off => "LEVELS_OFF",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LEVELS_UNSPECIFIED" => Some(Self::Unspecified),
+            "LEVELS_ON" => Some(Self::On),
+            "LEVELS_OFF" => Some(Self::Off),
             _ => None,
         }
     }

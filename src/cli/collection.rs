@@ -52,6 +52,9 @@ pub struct CreateArgs {
     /// Segments with fewer rows are scanned [default: 10000].
     #[arg(long)]
     full_scan_threshold: Option<u32>,
+    /// Build levels above the graph: auto, on or off [default: auto].
+    #[arg(long, value_parser = ["auto", "on", "off"])]
+    levels: Option<String>,
     /// How vectors are coded in the graph: none, f16, int8, rabitq1, rabitq2, rabitq4, rabitq7, product4, product8,
     /// product16, product32 or product64 [default: as a sample of each segment says that they need].
     #[arg(long, value_parser = quantization)]
@@ -135,6 +138,7 @@ async fn create(args: &CreateArgs) -> Result<(), ClientError> {
             "m": args.m,
             "ef_construct": args.ef_construct,
             "full_scan_threshold": args.full_scan_threshold,
+            "levels": args.levels,
         },
         "quantization_config": args.quantization,
     });

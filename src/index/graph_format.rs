@@ -19,7 +19,9 @@
 //!                 (product); 16 for half floats, 8 for bytes, 0 for none
 //!      64      4  are vectors rotated before they are coded? 0 or 1
 //!      68      4  f32: times more candidates that a walk on these codes keeps; at least 1
-//!      72     52  zeros
+//!      72      4  levels above the graph, up to 8; 0 if there are none
+//!      76     32  rows of each level, the lowest first; zeros
+//!     108     16  zeros
 //!     124      4  crc32c of bytes 0..124
 //!     128    4 e  entries: rows that walks start from; at least one unless n is 0
 //!             ·   zeros up to a multiple of 64
@@ -36,6 +38,10 @@
 //!                 256 codewords each
 //!             ·   zeros up to a multiple of 64
 //!       Q    n q  codes: per row q bytes
+//!             ·   zeros up to a multiple of 64
+//!       U    4 u  levels: the u rows of the lowest, of which the higher ones have the first
+//!                 then per level but the highest, per node 2 m words: its neighbours' numbers among those
+//!                 rows, then all ones in each empty slot
 //!             ·   zeros up to a multiple of 64
 //!       F    4 b  crc32c of each block of 1 MiB of bytes 0..F (the last is shorter)
 //!  F+4 b      4  crc32c of the 4 b bytes before
@@ -57,7 +63,8 @@ use proximadb_kernels::map::{Map, as_f32s, as_u32s};
 
 use super::IndexError;
 use super::codes::{Codes, FACTORS, Kind, Quantizer};
-use super::links::{LinksMut, Lists, PackedLinks, pack, width_for};
+use super::levels::{LEVELS_MAX, LevelParts, Levels};
+use super::links::{Links, LinksMut, Lists, PackedLinks, pack, width_for};
 use super::space::Coded;
 use super::twins::TwinPairs;
 use crate::types::Distance;
@@ -83,6 +90,7 @@ pub(super) struct GraphParts {
     pub(super) twins: TwinPairs,
     pub(super) lifted_square: f32,
     pub(super) coded: Option<Coded>,
+    pub(super) levels: LevelParts,
 }
 
 /// A graph as it is read: the file in memory, checked, and where its parts are.
@@ -97,6 +105,11 @@ pub(super) struct GraphFile {
     links_max: usize,
     links: Range<usize>,
     coded: Option<CodedParts>,
+    level_sizes: Vec<usize>,
+    /// Rows of the lowest level.
+    level_rows: Range<usize>,
+    /// Lists of all levels but the top.
+    level_links: Range<usize>,
 }
 
 /// A whole file.
@@ -176,6 +189,10 @@ fn write_parts(out: &mut Blocks, parts: &GraphParts) -> io::Result<()> {
     header.extend(kind.map_or(0, Kind::parameter).to_le_bytes());
     header.extend(u32::from(quantizer.is_some_and(Quantizer::is_rotated)).to_le_bytes());
     header.extend(quantizer.map_or(1.0, |quantizer| quantizer.widening).to_le_bytes());
+    header.extend(number(parts.levels.sizes.len())?.to_le_bytes());
+    for &size in &parts.levels.sizes {
+        header.extend(number(size)?.to_le_bytes());
+    }
     header.resize(HEADER_BYTES - 4, 0);
     header.extend(crc32c::crc32c(&header).to_le_bytes());
     out.write(&header)?;
@@ -202,7 +219,11 @@ fn write_parts(out: &mut Blocks, parts: &GraphParts) -> io::Result<()> {
         out.write(coded.packed.as_slice())?;
         out.align()?;
     }
-    Ok(())
+    out.write_numbers(parts.levels.rows.iter().copied())?;
+    for links in &parts.levels.links {
+        out.write_numbers(links.view().slots().iter().copied())?;
+    }
+    out.align()
 }
 
 fn number(value: usize) -> io::Result<u32> {
@@ -325,6 +346,8 @@ fn parse(file: Bytes) -> Result<GraphFile, String> {
         section(4 * FACTORS as u128 * coded_rows, false),
         section(4 * codebooks as u128, true),
         section(stride as u128 * coded_rows, true),
+        section(4 * header.level_sizes.first().copied().unwrap_or(0) as u128, true),
+        section(4 * links_max as u128 * linked_nodes(&header.level_sizes) as u128, false),
     ];
     let footer_start = end.next_multiple_of(ALIGNMENT as u128);
     let expected =
@@ -332,7 +355,7 @@ fn parse(file: Bytes) -> Result<GraphFile, String> {
     if expected != bytes.len() as u128 {
         return Err(format!("it has {} bytes, and its header asks for {expected}", bytes.len()));
     }
-    let [entries, links, twins, centre, factors, codebooks, packed] =
+    let [entries, links, twins, centre, factors, codebooks, packed, level_rows, level_links] =
         sections.map(|section| section.start as usize..section.end as usize);
     check_blocks(&bytes[..footer_start as usize], &bytes[footer_start as usize..])?;
 
@@ -347,6 +370,7 @@ fn parse(file: Bytes) -> Result<GraphFile, String> {
         3 => check_lists(&is_twin, PackedLinks::<3>::new(lists, links_max))?,
         _ => check_lists(&is_twin, PackedLinks::<4>::new(lists, links_max))?,
     }
+    check_levels(&is_twin, &header.level_sizes, words(&level_rows)?, words(&level_links)?, links_max)?;
     let coded = match &header.coded {
         None => None,
         Some(coded) => {
@@ -358,7 +382,22 @@ fn parse(file: Bytes) -> Result<GraphFile, String> {
             Some(CodedParts { quantizer, factors, packed })
         }
     };
-    Ok(GraphFile { distance, dim, rows, entries, twins, lifted_square, links_max, links, coded, bytes: file })
+    let level_sizes = header.level_sizes;
+    Ok(GraphFile {
+        distance,
+        dim,
+        rows,
+        entries,
+        twins,
+        lifted_square,
+        links_max,
+        links,
+        coded,
+        level_sizes,
+        level_rows,
+        level_links,
+        bytes: file,
+    })
 }
 
 /// What the first bytes say.
@@ -374,6 +413,7 @@ struct Header {
     twins: usize,
     lifted_square: f32,
     coded: Option<CodedHeader>,
+    level_sizes: Vec<usize>,
 }
 
 /// What they say of codes.
@@ -432,8 +472,25 @@ impl Header {
                 widening: if widening >= 1.0 { widening } else { 1.0 },
             }),
         };
+        let levels = if number(8) == VERSION_2 { 0 } else { number(72) as usize };
+        if levels > LEVELS_MAX {
+            return Err(format!("it has {levels} levels, and there are {LEVELS_MAX} at most"));
+        }
+        let level_sizes = (0..levels).map(|level| number(76 + 4 * level) as usize).collect();
         let lifted_square = f32::from_bits(number(44));
-        Ok(Header { bytes, distance, dim, rows, links_max, width, entries, twins, lifted_square, coded })
+        Ok(Header {
+            bytes,
+            distance,
+            dim,
+            rows,
+            links_max,
+            width,
+            entries,
+            twins,
+            lifted_square,
+            coded,
+            level_sizes,
+        })
     }
 }
 
@@ -470,6 +527,36 @@ fn check_lists<const WIDTH: usize>(is_twin: &[bool], lists: PackedLinks<'_, WIDT
         Some(row) => Err(format!("the list of row {row} names rows that are no nodes")),
         None => Ok(()),
     }
+}
+
+/// Nodes of all levels that have lists: all but the top.
+fn linked_nodes(sizes: &[usize]) -> usize {
+    sizes.iter().rev().skip(1).sum()
+}
+
+/// Levels of existing rows, each no larger than the one below, with lists that stay within.
+fn check_levels(
+    is_twin: &[bool],
+    sizes: &[usize],
+    rows: &[u32],
+    slots: &[u32],
+    links_max: usize,
+) -> Result<(), String> {
+    let whole = sizes.is_sorted_by(|lower, upper| lower >= upper) && !sizes.contains(&0);
+    if !whole || !rows.iter().all(|&row| is_twin.get(row as usize) == Some(&false)) {
+        return Err("its levels have rows that are no nodes".into());
+    }
+    let mut slots = slots;
+    for &size in sizes.iter().rev().skip(1).rev() {
+        let (mine, above) = slots.split_at(size * links_max);
+        let lists = Links::new(mine, links_max);
+        let sound = |node| lists.ends_cleanly(node) && lists.of(node).iter().all(|&to| (to as usize) < size);
+        if !(0..size as u32).all(sound) {
+            return Err("a list of a level names nodes that don't exist".into());
+        }
+        slots = above;
+    }
+    Ok(())
 }
 
 /// Which rows are twins.
@@ -514,6 +601,23 @@ impl GraphFile {
         let bytes = self.bytes.as_slice();
         let factors = as_f32s(&bytes[factors.clone()]).expect("alignment was checked at open");
         Some(Codes { quantizer, factors, packed: &bytes[packed.clone()] })
+    }
+
+    /// The levels, if there are any.
+    pub(super) fn levels(&self) -> Option<Levels<'_>> {
+        if self.level_sizes.is_empty() {
+            return None;
+        }
+        let words = |range: &Range<usize>| {
+            as_u32s(&self.bytes.as_slice()[range.clone()]).expect("alignment was checked at open")
+        };
+        let mut slots = words(&self.level_links);
+        let links = self.level_sizes.iter().rev().skip(1).rev().map(|&size| {
+            let (mine, above) = slots.split_at(size * self.links_max);
+            slots = above;
+            Links::new(mine, self.links_max)
+        });
+        Some(Levels { links: links.collect(), rows: words(&self.level_rows), sizes: &self.level_sizes })
     }
 
     /// Bytes in memory or mapped.

@@ -181,18 +181,24 @@ impl Graph {
             return self.scan(rescore, query, scratch, &mut clock);
         }
         let (entries, ef) = (&self.file.entries, query.ef_search);
-        let mut visited = 0;
+        let (mut visited, mut doors) = (0, Vec::new());
+        if let Some(levels) = self.file.levels() {
+            visited += levels.doors(target, scratch, &mut clock, &mut doors)?;
+        }
         if way == Way::Plain {
-            visited += walk(links, target, entries, ef, scratch, &mut clock, |_| {})?;
+            let starts = if doors.is_empty() { entries } else { &doors };
+            visited += walk(links, target, starts, ef, scratch, &mut clock, |_| {})?;
             if let Some(rows) = self.pick(rescore, query, scratch) {
                 return Ok(IndexHits { rows, visited, scanned: false });
             }
         }
+        // What can be reached, can be from the entries.
+        doors.extend(entries);
         // No more than a scan would cost: so a wrong choice costs twice the right one.
         let matching = query.matching.map_or(self.file.rows, RowSet::count);
         let most = matching as u64 / SCANNED_PER_WALKED;
         let offer = |near: Near, found: &mut TopK| self.offer(near.distance(), near.row(), query, found);
-        let (found, walked) = walk_admitted(links, target, entries, ef, scratch, &mut clock, most, offer)?;
+        let (found, walked) = walk_admitted(links, target, &doors, ef, scratch, &mut clock, most, offer)?;
         let Some(found) = found else {
             let mut hits = self.scan(rescore, query, scratch, &mut clock)?;
             hits.visited += visited + walked;

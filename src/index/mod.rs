@@ -12,6 +12,7 @@ mod flat;
 mod graph_build;
 mod graph_format;
 mod graph_search;
+mod levels;
 mod links;
 mod near;
 mod prune;

@@ -4,9 +4,10 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
+use super::levels::LevelParts;
 use super::test_data::{ALL_DISTANCES, Data, clustered};
 use super::*;
-use crate::types::{CodedSearch, Compression, GraphParams, Quantization, RabitqBits};
+use crate::types::{CodedSearch, Compression, GraphParams, Levels, Quantization, RabitqBits, RowSet};
 
 /// What a collection may ask for.
 fn all() -> [Option<Quantization>; 10] {
@@ -70,7 +71,7 @@ fn graphs_of_every_kind_find_what_a_scan_finds() {
             build(&data, quantization, 2, &path);
             let graph = Graph::open(&path).unwrap();
             let (found, error) = recall(&data, &graph, &queries, CodedSearch::default());
-            assert!(found >= 0.85, "{distance:?} {quantization:?}: {found}");
+            assert!(found >= 0.95, "{distance:?} {quantization:?}: {found}");
             assert_eq!(error, 0.0, "{distance:?} {quantization:?}: what is told was looked up");
         }
     }
@@ -108,8 +109,91 @@ fn estimates_told_are_distances_as_users_know_them() {
         let graph = Graph::open(&path).unwrap();
         let believing = CodedSearch { rescore: false, ..CodedSearch::default() };
         let (found, error) = recall(&data, &graph, &queries, believing);
-        assert!(found >= 0.95 && error > 0.0 && error < 0.01, "{distance:?}: {found} {error}");
+        assert!(found >= 0.95 && error > 0.0 && error < 0.05, "{distance:?}: {found} {error}");
     }
+}
+
+#[test]
+fn levels_are_kept_in_the_file_and_lead_to_the_same_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("0.graph");
+    for distance in ALL_DISTANCES {
+        for (rows, dim) in [(4_000, 24), (300, 24), (40, 5), (1, 3), (0, 3)] {
+            let mut data = clustered(rows + 20, dim, distance, 47);
+            let queries = data.split_off(20);
+            let params =
+                GraphParams { m: 12, ef_construct: 60, levels: Levels::On, ..GraphParams::default() };
+            let control = BuildControl::default();
+            let build = |threads| {
+                GraphBuilder { params, threads, seed: 7 }.build(data.block(), &path, &control).unwrap();
+                fs::read(&path).unwrap()
+            };
+            assert!(build(1) == build(3), "threads change nothing");
+            assert_eq!(control.done.load(std::sync::atomic::Ordering::Relaxed), 2 * rows as u64);
+            let file = graph_format::open(&path).unwrap();
+            assert_eq!(
+                file.levels().map(|levels| levels.sizes.len()),
+                match rows {
+                    4_000 => Some(2),
+                    300 => Some(1),
+                    _ => None,
+                }
+            );
+            let graph = Graph::open(&path).unwrap();
+            for vector in &queries {
+                let hits =
+                    graph.search(data.block(), &query(vector, CodedSearch::default(), rows)).unwrap().rows;
+                let truth = exact_scan(data.block(), vector, 10, |_| true).rows;
+                let found = hits.iter().filter(|hit| truth.contains(hit)).count();
+                assert!(found + 2 >= truth.len(), "{distance:?} {rows}: {found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_walk_with_levels_keeps_recall() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("0.graph");
+    for distance in ALL_DISTANCES {
+        let mut data = clustered(5_030, 48, distance, 48);
+        let queries = data.split_off(30);
+        let params = GraphParams { m: 12, ef_construct: 60, levels: Levels::On, ..GraphParams::default() };
+        GraphBuilder { params, threads: 2, seed: 7 }
+            .build(data.block(), &path, &BuildControl::default())
+            .unwrap();
+        let graph = Graph::open(&path).unwrap();
+        let (found, _) = recall(&data, &graph, &queries, CodedSearch::default());
+        assert!(found >= 0.97, "{distance:?}: {found}");
+        // A filter that leaves one row in eight, by a walk.
+        let matching = RowSet::from_fn(5_000, |row| row % 8 == 3);
+        for vector in &queries {
+            let query =
+                IndexQuery { matching: Some(&matching), ..query(vector, CodedSearch::default(), 5_000) };
+            let way = super::graph_search::Way::Filtered;
+            let hits = graph.search_by(data.block(), &query, way).unwrap().rows;
+            assert!(hits.len() == 10 && hits.iter().all(|hit| hit.1 % 8 == 3));
+        }
+    }
+}
+
+#[test]
+fn levels_that_name_what_is_not_there_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("0.graph");
+    let data = clustered(2_000, 6, Distance::L2, 49);
+    let params = GraphParams { m: 4, ef_construct: 20, levels: Levels::On, ..GraphParams::default() };
+    let builder = GraphBuilder { params, threads: 1, seed: 7 };
+    let refused = |change: fn(&mut LevelParts)| {
+        let mut parts = builder.parts(data.block(), &BuildControl::default()).unwrap();
+        change(&mut parts.levels);
+        graph_format::write(&path, &parts).unwrap();
+        matches!(Graph::open(&path), Err(IndexError::Corrupt { .. }))
+    };
+    assert!(!refused(|_| ()));
+    assert!(refused(|levels| levels.rows[3] = 2_000));
+    assert!(refused(|levels| levels.links[0].set(1, &[levels.sizes[0] as u32])));
+    assert!(refused(|levels| levels.sizes.swap(0, 1)));
 }
 
 #[test]

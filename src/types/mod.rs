@@ -13,7 +13,7 @@ mod raw;
 mod row_set;
 
 pub use batch::{Entry, Expect, Op, OpKind, Outcome, Reject, WriteBatch};
-pub use collection::{CollectionConfig, CollectionId, DIM_MAX, GraphParams};
+pub use collection::{CollectionConfig, CollectionId, DIM_MAX, GraphParams, Levels};
 pub use columns::{Column, FieldType, FieldTypes, column_of, columns_of};
 pub use distance::Distance;
 pub use error::ErrorKind;

@@ -6,7 +6,7 @@
 //!   fine codes       those                  the same     4 or 7 bits, bytes, half floats
 //!   coarse codes     as if nothing was      those        1 or 2 bits, product
 //! ```
-//! Links are chosen by differences of distances, which coarse codes tell wrong; for a walk it is enough to keep
+//! Where a sample says that the codes asked for lose too much, finer ones take their place. Links are chosen by differences of distances, which coarse codes tell wrong; for a walk it is enough to keep
 //! more candidates and look at them again.
 use std::io;
 
@@ -38,8 +38,9 @@ const KEPT_SHARE: f64 = 0.985;
 /// no other is.
 const FAR: f32 = 8.0;
 
-/// Times more candidates at most: codes that need more than that are no use.
-const WIDENING_MAX: f32 = 16.0;
+/// Times more candidates at most. Codes that need more lose some rows however many are kept (dot products of rows of
+/// very different lengths in 1 and 2 bits: recall 0.92 at 160 times k); such segments get finer ones.
+const WIDENING_MAX: f32 = 8.0;
 
 /// Rows below which codewords would be taught by few and weigh as much as what they save: such segments get
 /// RaBitQ of about as many bits.
@@ -59,7 +60,10 @@ pub(in crate::index) fn to_build_on(
 ) -> Option<Quantizer> {
     match asked.map(Kind::asked) {
         Some(None) => None,
-        Some(Some(kind)) if kind.is_fine() => Sample::of(space, seed)?.quantizer(space, kind, seed),
+        Some(Some(kind)) if kind.is_fine() => {
+            let asked = Sample::of(space, seed)?.quantizer(space, kind, seed);
+            asked.or_else(|| enough(space, seed))
+        }
         None | Some(Some(_)) => enough(space, seed),
     }
 }
@@ -122,9 +126,10 @@ impl Sample {
         Some(Sample { rows, centre })
     }
 
-    /// A quantizer that knows its error. `None` if the vectors have too many components.
+    /// A quantizer that knows its error. `None` if the vectors have too many components, or need finer codes.
     fn quantizer(&self, space: &Space<'_>, kind: Kind, seed: u64) -> Option<Quantizer> {
-        self.tried(space, kind, seed).map(|(quantizer, _)| quantizer)
+        let (quantizer, trial) = self.tried(space, kind, seed)?;
+        trial.is_of_use().then_some(quantizer)
     }
 
     fn tried(&self, space: &Space<'_>, kind: Kind, seed: u64) -> Option<(Quantizer, Trial)> {
@@ -168,7 +173,9 @@ impl Sample {
             Some((quantizer, trial))
         };
         let ((plain, of_plain), (rotated, of_rotated)) = (taught(false)?, taught(true)?);
-        Some(if of_rotated.rank < of_plain.rank { rotated } else { plain })
+        let (better, trial) =
+            if of_rotated.rank < of_plain.rank { (rotated, of_rotated) } else { (plain, of_plain) };
+        trial.is_of_use().then_some(better)
     }
 
     fn centre_for(&self, quantizer: &Quantizer) -> Vec<f32> {
@@ -181,7 +188,7 @@ impl Sample {
     fn try_out(&self, quantizer: &mut Quantizer, space: &Space<'_>) -> Option<Trial> {
         let trial = try_out(quantizer, space, &self.rows).ok()?;
         quantizer.error = trial.error;
-        quantizer.widening = (trial.rank / KEPT as f32).clamp(1.0, WIDENING_MAX);
+        quantizer.widening = trial.widening();
         Some(trial)
     }
 }
@@ -194,6 +201,17 @@ struct Trial {
     rank: f32,
     /// See [`Quantizer::error`].
     error: f32,
+}
+
+impl Trial {
+    /// See [`Quantizer::widening`].
+    fn widening(&self) -> f32 {
+        (self.rank / KEPT as f32).max(1.0)
+    }
+
+    fn is_of_use(&self) -> bool {
+        self.widening() <= WIDENING_MAX
+    }
 }
 
 fn try_out(quantizer: &Quantizer, space: &Space<'_>, rows: &[u32]) -> io::Result<Trial> {

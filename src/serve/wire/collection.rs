@@ -8,7 +8,7 @@ use crate::engine::{CollectionInfo, NewCollection};
 use crate::query::Instant;
 use crate::serve::error_map::ApiError;
 use crate::serve::json::{NOT_SUPPORTED, NoEffect, Unsupported, checked, parse};
-use crate::types::{self, CollectionConfig, DIM_MAX, Distance, GraphParams, Quantization};
+use crate::types::{self, CollectionConfig, DIM_MAX, Distance, GraphParams, Levels, Quantization};
 
 /// `PUT /collections/{c}`.
 ///
@@ -90,6 +90,7 @@ struct HnswBody {
     m: Option<u32>,
     ef_construct: Option<u32>,
     full_scan_threshold: Option<u32>,
+    levels: Option<Levels>,
     #[serde(default, rename = "max_indexing_threads")]
     _max_indexing_threads: NoEffect,
     #[serde(default, rename = "on_disk")]
@@ -108,6 +109,7 @@ impl HnswBody {
             m: self.m.unwrap_or(base.m),
             ef_construct: self.ef_construct.unwrap_or(base.ef_construct),
             full_scan_threshold: self.full_scan_threshold.unwrap_or(base.full_scan_threshold),
+            levels: self.levels.unwrap_or(base.levels),
             ..base
         }
     }
@@ -307,6 +309,7 @@ pub fn describe(config: &CollectionConfig, info: &CollectionInfo) -> Value {
                 "m": config.graph.m,
                 "ef_construct": config.graph.ef_construct,
                 "full_scan_threshold": config.graph.full_scan_threshold,
+                "levels": config.graph.levels,
             },
             "quantization_config": quantization::describe(config.graph.quantization),
             // Clients require these two; segments and flushes follow sizes and ages instead.
@@ -339,14 +342,14 @@ mod tests {
         assert_eq!((new.dim, new.distance, new.graph), (4, Distance::Cosine, GraphParams::default()));
         let new = create(
             r#"{"vectors": {"size": 4, "distance": "Euclid", "on_disk": true, "hnsw_config": {"m": 32}},
-                "hnsw_config": {"m": 8, "ef_construct": 200, "on_disk": false}, "shard_number": 1,
+                "hnsw_config": {"m": 8, "ef_construct": 200, "levels": "on", "on_disk": false}, "shard_number": 1,
                 "optimizers_config": {"indexing_threshold": 0}, "quantization_config": {"scalar": {"type": "int8"}},
                 "sparse_vectors": null, "strict_mode_config": {"enabled": false}, "metadata": {}}"#,
         )
         .unwrap();
         assert_eq!(new.distance, Distance::L2);
         assert_eq!((new.graph.m, new.graph.ef_construct), (32, 200));
-        assert_eq!(new.graph.quantization, Some(Quantization::INT8));
+        assert_eq!((new.graph.levels, new.graph.quantization), (Levels::On, Some(Quantization::INT8)));
     }
 
     #[test]
@@ -399,6 +402,21 @@ mod tests {
                 format!(r#"{{{vectors}, "hnsw_confg": {{}}}}"#),
                 "unknown_field",
                 "unknown key \"hnsw_confg\"; did you mean \"hnsw_config\"?",
+            ),
+            (
+                format!(r#"{{{vectors}, "hnsw_config": {{"levels": "onn"}}}}"#),
+                "unknown_field",
+                "hnsw_config.levels: unknown key \"onn\"; did you mean \"on\"?",
+            ),
+            (
+                format!(r#"{{{vectors}, "quantization_config": {{"scaler": {{}}}}}}"#),
+                "unknown_field",
+                "quantization_config: unknown key \"scaler\"; did you mean \"scalar\"?",
+            ),
+            (
+                format!(r#"{{{vectors}, "quantization_config": {{"rabitq": {{"bits": 3}}}}}}"#),
+                "invalid_request",
+                "quantization_config.rabitq",
             ),
             ("{}".to_string(), "invalid_request", "missing field `vectors`"),
         ];
