@@ -6,6 +6,7 @@
 //! I1 an index is immutable once published. I2 every row can be reached. I3 `search` returns only rows
 //! that match and are alive, nearest first, and says how many it looked at.
 mod beam;
+mod code_chunk;
 mod codes;
 mod entries;
 mod flat;
@@ -22,6 +23,8 @@ mod random;
 mod reach;
 mod rescore;
 mod scan;
+mod scan_codes;
+mod scanner;
 mod scratch;
 mod space;
 #[cfg(test)]
@@ -35,6 +38,8 @@ mod walk;
 pub use flat::{exact_rows, exact_scan};
 pub use graph_build::GraphBuilder;
 pub use graph_search::Graph;
+pub use scan_codes::ScanCodes;
+pub use scanner::{Run, Scanner};
 pub use top_k::TopK;
 
 use std::path::{Path, PathBuf};

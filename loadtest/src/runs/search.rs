@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 
 use super::push::{NAME, point, points_client, upsert};
 use crate::Trouble;
-use crate::data::{self, Question, Row};
+use crate::data::{self, Question, Row, Synthetic};
 use crate::http::{Connection, expect_ok};
 use crate::latency::Latencies;
 use crate::report::{Conditions, Figure, rounded, thousands};
@@ -21,6 +21,8 @@ use crate::server::{Server, ServerArgs};
 
 /// Answers per question.
 const K: usize = 10;
+/// Made-up questions.
+const QUESTIONS: usize = 200;
 /// Rows per request while loading.
 const LOAD_BATCH: usize = 256;
 /// Rows per request while ingesting beside searches.
@@ -58,6 +60,13 @@ pub struct SearchArgs {
     /// Rows per second that come in during the second measurement.
     #[arg(long, default_value_t = 1000.0)]
     ingest_rate: f64,
+    /// Rows to add to what is in graphs, for a third measurement. The server's settings must keep them in its memtable
+    /// (`memtable.rows_max`, `memtable.bytes_max`, `memtable.age_max`).
+    #[arg(long, default_value_t = 0)]
+    tail: usize,
+    /// Components of made-up vectors, instead of those in `data`.
+    #[arg(long, requires = "rows")]
+    made_up: Option<usize>,
     /// Candidates kept while walking graphs. Default: the server's.
     #[arg(long)]
     ef: Option<usize>,
@@ -157,8 +166,11 @@ struct Searched {
 }
 
 pub async fn run(args: SearchArgs) -> Result<(), Trouble> {
-    let rows = data::rows(&args.data, args.rows)?;
-    let questions = data::questions(&args.data)?;
+    let mut made_up = args.made_up.map(Synthetic::new);
+    let (rows, questions) = match &mut made_up {
+        Some(vectors) => (made_up_rows(vectors, "", args.rows), made_up_questions(vectors)),
+        None => (data::rows(&args.data, args.rows)?, data::questions(&args.data)?),
+    };
     let dim = rows.first().ok_or("there are no rows")?.vector.len();
     let mut server = Server::start(&args.server, None).await?;
     server.create(NAME, dim, "Cosine", Some(args.full_scan_threshold)).await?;
@@ -169,7 +181,7 @@ pub async fn run(args: SearchArgs) -> Result<(), Trouble> {
     };
     let asked = Arc::new(Asked { requests: requests(false), exact: requests(true), questions });
     // Truth is that of all rows: of a part only the server's own exact search tells.
-    let is_whole = args.rows >= rows.len() && args.rows == usize::MAX;
+    let is_whole = args.made_up.is_none() && args.rows == usize::MAX;
     let (recall_exact, exact_truth) = recall(&server, args.door, &asked).await?;
     let conditions = Conditions::now();
     let idle = measure(&server, &args, &asked).await?;
@@ -186,6 +198,20 @@ pub async fn run(args: SearchArgs) -> Result<(), Trouble> {
             "collection": collection, "loading_and_indexing_s": rounded(indexing.as_secs_f64()),
         }),
     )?;
+    if args.tail > 0 {
+        let tail = match &mut made_up {
+            Some(vectors) => made_up_rows(vectors, "tail-", args.tail),
+            None => between(&rows, args.tail),
+        };
+        write(&server, &tail, v1::Wait::Durable).await?;
+        // Whoever searches first codes what it scans.
+        let recall = recall(&server, &asked).await?;
+        let conditions = Conditions::now();
+        let beside = measure(&server, &args, &asked).await?;
+        let what = format!("idle, {} rows more in no graph", thousands(args.tail as f64));
+        let details = json!({"collection": server.describe(NAME).await?});
+        print(&what, &args, rows.len(), beside, recall, false, &conditions, details)?;
+    }
     let conditions = Conditions::now();
     let stop = Arc::new(AtomicBool::new(false));
     let ingesting = tokio::spawn(ingest(
@@ -262,17 +288,42 @@ fn print(
     .print(conditions)
 }
 
+/// Made-up rows, all different.
+fn made_up_rows(vectors: &mut Synthetic, prefix: &str, count: usize) -> Vec<Row> {
+    (0..count).map(|n| Row { id: format!("{prefix}{n:09}"), vector: vectors.next_vector() }).collect()
+}
+
+/// Made-up questions, whose truth nobody knows but the server's exact search.
+fn made_up_questions(vectors: &mut Synthetic) -> Vec<Question> {
+    (0..QUESTIONS).map(|_| Question { vector: vectors.next_vector(), truth: Vec::new() }).collect()
+}
+
+/// New rows halfway between those that are there, and so as near to questions.
+fn between(rows: &[Row], count: usize) -> Vec<Row> {
+    let middle = |n: usize| {
+        let (one, other) = (&rows[n % rows.len()], &rows[n.wrapping_mul(7_919) % rows.len()]);
+        one.vector.iter().zip(&other.vector).map(|(a, b)| (a + b) / 2.0).collect()
+    };
+    (0..count).map(|n| Row { id: format!("tail-{n:09}"), vector: middle(n) }).collect()
+}
+
 /// Writes all rows and waits until they are in a graph.
 async fn load(server: &Server, rows: &[Row]) -> Result<Duration, Trouble> {
     let started = Instant::now();
+    write(server, rows, v1::Wait::Indexed).await?;
+    Ok(started.elapsed())
+}
+
+/// Writes all rows; `last`: what the last request waits for.
+async fn write(server: &Server, rows: &[Row], last: v1::Wait) -> Result<(), Trouble> {
     let mut client = points_client(server).await?;
     let mut batches = rows.chunks(LOAD_BATCH).peekable();
     while let Some(batch) = batches.next() {
         let points = batch.iter().map(|row| point(&row.id, &row.vector, "{}".into())).collect();
-        let wait = if batches.peek().is_some() { v1::Wait::Durable } else { v1::Wait::Indexed };
+        let wait = if batches.peek().is_some() { v1::Wait::Durable } else { last };
         client.upsert(upsert(points, wait)).await?;
     }
-    Ok(started.elapsed())
+    Ok(())
 }
 
 /// New rows at a fixed rate, the mirror images of those that are there: as alike among themselves, and far
