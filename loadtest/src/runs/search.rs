@@ -205,7 +205,7 @@ pub async fn run(args: SearchArgs) -> Result<(), Trouble> {
         };
         write(&server, &tail, v1::Wait::Durable).await?;
         // Whoever searches first codes what it scans.
-        let recall = recall(&server, &asked).await?;
+        let recall = recall(&server, args.door, &asked).await?;
         let conditions = Conditions::now();
         let beside = measure(&server, &args, &asked).await?;
         let what = format!("idle, {} rows more in no graph", thousands(args.tail as f64));
