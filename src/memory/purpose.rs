@@ -23,11 +23,13 @@ pub enum Purpose {
     Graphs,
     /// Graphs for which there was no room: mapped files.
     GraphMaps,
+    /// Queries kept to measure recall by.
+    Queries,
 }
 
 impl Purpose {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Memtables,
         Self::LogQueue,
         Self::InFlight,
@@ -38,6 +40,7 @@ impl Purpose {
         Self::SegmentMaps,
         Self::Graphs,
         Self::GraphMaps,
+        Self::Queries,
     ];
 
     /// The word in metrics and messages.
@@ -53,6 +56,7 @@ impl Purpose {
             Self::SegmentMaps => "segment_maps",
             Self::Graphs => "graphs",
             Self::GraphMaps => "graph_maps",
+            Self::Queries => "queries",
         }
     }
 

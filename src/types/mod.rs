@@ -9,6 +9,7 @@ mod name;
 mod id_hash;
 mod position;
 mod raw;
+mod recall_target;
 mod row_set;
 
 pub use batch::{Entry, Expect, Op, OpKind, Outcome, Reject, WriteBatch};
@@ -21,4 +22,5 @@ pub use id_hash::{IdHash, IdTable, hash_id};
 pub use name::{NAME_BYTES_MAX, check_name};
 pub use position::{Lsn, PartitionPosition, Position, Positions, SourceRange, Verdict};
 pub use raw::{RawBatch, RawRecord, RawRows};
+pub use recall_target::RecallTarget;
 pub use row_set::RowSet;
