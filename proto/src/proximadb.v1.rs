@@ -44,7 +44,7 @@ pub mod quantization {
         ProductCompression(u32),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateCollectionRequest {
     /// 1 to 255 bytes of letters, digits, '_', '-', '.'.
     #[prost(string, tag = "1")]
@@ -56,9 +56,26 @@ pub struct CreateCollectionRequest {
     pub distance: i32,
     #[prost(message, optional, tag = "4")]
     pub graph: ::core::option::Option<GraphParams>,
+    /// The share of the 10 nearest that searches are to find: above 0.5, at most 1. Unset: nothing is promised, and
+    /// searches that name no hnsw_ef use the server's.
+    #[prost(double, optional, tag = "5")]
+    pub recall_target: ::core::option::Option<f64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateCollectionResponse {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateCollectionRequest {
+    #[prost(string, tag = "1")]
+    pub collection: ::prost::alloc::string::String,
+    /// Promises this recall from now on. Unset: the promise stays as it is.
+    #[prost(double, optional, tag = "2")]
+    pub recall_target: ::core::option::Option<f64>,
+    /// Takes the promise back; not together with recall_target.
+    #[prost(bool, tag = "3")]
+    pub remove_recall_target: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateCollectionResponse {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListCollectionsRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -67,7 +84,7 @@ pub struct ListCollectionsResponse {
     pub collections: ::prost::alloc::vec::Vec<CollectionConfig>,
 }
 /// What a collection is.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CollectionConfig {
     #[prost(string, tag = "1")]
     pub collection: ::prost::alloc::string::String,
@@ -83,13 +100,39 @@ pub struct CollectionConfig {
     /// Milliseconds since the Unix epoch.
     #[prost(int64, tag = "6")]
     pub created_ms: i64,
+    /// See CreateCollectionRequest.
+    #[prost(double, optional, tag = "7")]
+    pub recall_target: ::core::option::Option<f64>,
+}
+/// How a recall target is held.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Recall {
+    #[prost(double, tag = "1")]
+    pub target: f64,
+    /// The mean over the queries measured; unset before the first.
+    #[prost(double, optional, tag = "2")]
+    pub measured: ::core::option::Option<f64>,
+    /// Between these it is with 95 % confidence; unset before the first query.
+    #[prost(double, optional, tag = "3")]
+    pub confidence_low: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "4")]
+    pub confidence_high: ::core::option::Option<f64>,
+    /// Queries that it rests on.
+    #[prost(uint64, tag = "5")]
+    pub samples: u64,
+    /// hnsw_ef of the searches that name none.
+    #[prost(uint32, tag = "6")]
+    pub ef_search: u32,
+    /// Milliseconds since the Unix epoch; unset before the first query.
+    #[prost(int64, optional, tag = "7")]
+    pub measured_at_ms: ::core::option::Option<i64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DescribeCollectionRequest {
     #[prost(string, tag = "1")]
     pub collection: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DescribeCollectionResponse {
     #[prost(message, optional, tag = "1")]
     pub config: ::core::option::Option<CollectionConfig>,
@@ -119,6 +162,9 @@ pub struct DescribeCollectionResponse {
     /// Records in quarantine.
     #[prost(uint64, tag = "11")]
     pub quarantined: u64,
+    /// Unset where the collection promises no recall.
+    #[prost(message, optional, tag = "12")]
+    pub recall: ::core::option::Option<Recall>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CollectionExistsRequest {
@@ -362,6 +408,31 @@ pub mod collections_client {
                 .insert(GrpcMethod::new("proximadb.v1.Collections", "Describe"));
             self.inner.unary(req, path, codec).await
         }
+        /// Changes what may change. Durable when answered.
+        pub async fn update(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateCollectionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateCollectionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/proximadb.v1.Collections/Update",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("proximadb.v1.Collections", "Update"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn exists(
             &mut self,
             request: impl tonic::IntoRequest<super::CollectionExistsRequest>,
@@ -446,6 +517,14 @@ pub mod collections_server {
             request: tonic::Request<super::DescribeCollectionRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DescribeCollectionResponse>,
+            tonic::Status,
+        >;
+        /// Changes what may change. Durable when answered.
+        async fn update(
+            &self,
+            request: tonic::Request<super::UpdateCollectionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateCollectionResponse>,
             tonic::Status,
         >;
         async fn exists(
@@ -660,6 +739,51 @@ pub mod collections_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DescribeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/proximadb.v1.Collections/Update" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateSvc<T: Collections>(pub Arc<T>);
+                    impl<
+                        T: Collections,
+                    > tonic::server::UnaryService<super::UpdateCollectionRequest>
+                    for UpdateSvc<T> {
+                        type Response = super::UpdateCollectionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateCollectionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Collections>::update(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -229,6 +229,8 @@ pub(super) mod tests {
             dim: 2,
             distance,
             graph: GraphParams::default(),
+            recall_target: None,
+            ef_search: None,
             created_ms: 0,
         }
     }

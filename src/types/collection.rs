@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Distance, Quantization};
+use super::{Distance, Quantization, RecallTarget};
 
 /// Components of a vector at most: one row must stay well below a log entry's limit.
 pub const DIM_MAX: u32 = 65_536;
@@ -106,6 +106,12 @@ pub struct CollectionConfig {
     /// Index parameters.
     #[serde(default)]
     pub graph: GraphParams,
+    /// The recall that searches hold, where one is promised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall_target: Option<RecallTarget>,
+    /// Candidates kept while walking graphs that were found to hold the promise; so a restart needn't find them anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ef_search: Option<u32>,
     /// Creation time, milliseconds since the Unix epoch.
     pub created_ms: i64,
 }

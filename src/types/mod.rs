@@ -10,6 +10,7 @@ mod id_hash;
 mod position;
 mod quantization;
 mod raw;
+mod recall_target;
 mod row_set;
 
 pub use batch::{Entry, Expect, Op, OpKind, Outcome, Reject, WriteBatch};
@@ -26,4 +27,5 @@ pub use quantization::{
     RabitqBits, RabitqQuantization, ScalarQuantization, ScalarType,
 };
 pub use raw::{RawBatch, RawRecord, RawRows};
+pub use recall_target::RecallTarget;
 pub use row_set::RowSet;

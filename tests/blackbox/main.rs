@@ -16,6 +16,7 @@ mod freshness;
 mod full_disk;
 mod memory_budget;
 mod quantization;
+mod recall_target;
 mod restart;
 
 #[cfg(feature = "kafka")]

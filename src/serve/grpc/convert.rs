@@ -5,7 +5,7 @@ use std::time::Duration;
 use proximadb_proto::v1;
 
 use super::quantization;
-use crate::engine::Wait;
+use crate::engine::{RecallReport, Wait};
 use crate::query::{
     Filter, FreshAsOf, Freshness, Hit, Nearest, PayloadSelection, PointSelector, ReadOptions, Record,
     SearchRequest,
@@ -16,7 +16,7 @@ use crate::serve::limits::Limits;
 use crate::serve::wire::payload::top_level_fields;
 use crate::serve::wire::query::ef_search;
 use crate::serve::wire::read::limit;
-use crate::types::{CollectionConfig, Distance, GraphParams, Levels, Lsn, PointId, Position};
+use crate::types::{CollectionConfig, Distance, GraphParams, Levels, Lsn, PointId, Position, RecallTarget};
 
 pub(super) fn point_id(id: Option<v1::PointId>, at: &str) -> Result<PointId, ApiError> {
     match id.and_then(|id| id.form) {
@@ -298,6 +298,23 @@ pub(super) fn config(config: &CollectionConfig) -> v1::CollectionConfig {
             quantization: quantization::write(config.graph.quantization),
         }),
         created_ms: config.created_ms,
+        recall_target: config.recall_target.map(RecallTarget::share),
+    }
+}
+
+pub(super) fn recall_target(share: f64) -> Result<RecallTarget, ApiError> {
+    RecallTarget::new(share).map_err(|problem| ApiError::invalid("invalid_request", "recall_target", problem))
+}
+
+pub(super) fn recall(report: RecallReport) -> v1::Recall {
+    v1::Recall {
+        target: report.target.share(),
+        measured: report.measured,
+        confidence_low: report.confidence.map(|(low, _)| low),
+        confidence_high: report.confidence.map(|(_, high)| high),
+        samples: report.samples,
+        ef_search: u32::try_from(report.ef_search).unwrap_or(u32::MAX),
+        measured_at_ms: report.measured_at_ms,
     }
 }
 

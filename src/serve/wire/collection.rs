@@ -4,11 +4,13 @@ use serde::de::Deserializer;
 use serde_json::{Value, json};
 
 use super::quantization;
-use crate::engine::{CollectionInfo, NewCollection};
+use crate::engine::{CollectionInfo, CollectionPatch, NewCollection, RecallReport};
 use crate::query::Instant;
 use crate::serve::error_map::ApiError;
 use crate::serve::json::{NOT_SUPPORTED, NoEffect, Unsupported, checked, parse};
-use crate::types::{self, CollectionConfig, DIM_MAX, Distance, GraphParams, Levels, Quantization};
+use crate::types::{
+    self, CollectionConfig, DIM_MAX, Distance, GraphParams, Levels, Quantization, RecallTarget,
+};
 
 /// `PUT /collections/{c}`.
 ///
@@ -22,6 +24,8 @@ use crate::types::{self, CollectionConfig, DIM_MAX, Distance, GraphParams, Level
 pub struct CreateBody {
     vectors: Value,
     hnsw_config: Option<HnswBody>,
+    #[serde(default)]
+    recall_target: TargetBody,
     #[serde(default, rename = "shard_number")]
     _shard_number: OnlyOne,
     #[serde(default, rename = "replication_factor")]
@@ -115,6 +119,37 @@ impl HnswBody {
     }
 }
 
+/// `recall_target`: a share, or null for none.
+#[derive(Debug, Default, PartialEq)]
+enum TargetBody {
+    #[default]
+    Absent,
+    Given(Option<RecallTarget>),
+}
+
+impl<'de> Deserialize<'de> for TargetBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, |value| match value {
+            Value::Null => Ok(Self::Given(None)),
+            value => match value.as_f64() {
+                Some(share) => RecallTarget::new(share).map(|target| Self::Given(Some(target))),
+                None => Err(format!(
+                    "{value} is no number; give the share of the nearest to be found, such as 0.98"
+                )),
+            },
+        })
+    }
+}
+
+impl TargetBody {
+    fn into_patch(self) -> Option<Option<RecallTarget>> {
+        match self {
+            Self::Absent => None,
+            Self::Given(target) => Some(target),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct DistanceName(Distance);
 
@@ -173,16 +208,19 @@ impl CreateBody {
         graph.quantization = quantization_config.or(self.quantization_config);
         let dim = check_dim(size, "vectors.size")?;
         check_graph(graph, "hnsw_config")?;
-        Ok(NewCollection { name, dim, distance: distance.0, graph })
+        let recall_target = self.recall_target.into_patch().flatten();
+        Ok(NewCollection { name, dim, distance: distance.0, graph, recall_target })
     }
 }
 
-/// `PATCH /collections/{c}`: what changes nothing is accepted, so that scripts written for others run; what would
-/// change an index is refused.
+/// `PATCH /collections/{c}`: changes the recall target. What changes nothing is accepted, so that scripts written for
+/// others run; what would change an index is refused.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PatchBody {
     hnsw_config: Option<HnswBody>,
+    #[serde(default)]
+    recall_target: TargetBody,
     #[serde(default, rename = "vectors")]
     _vectors: NothingIn,
     #[serde(default, rename = "sparse_vectors")]
@@ -218,12 +256,12 @@ struct ParamsPatch {
 }
 
 impl PatchBody {
-    /// Refuses what would change the collection.
-    pub fn check(self, config: &CollectionConfig) -> Result<(), ApiError> {
+    /// What changes; refuses what can't.
+    pub fn patch(self, config: &CollectionConfig) -> Result<CollectionPatch, ApiError> {
         let mut wanted = self.hnsw_config.unwrap_or_default().over(config.graph);
         wanted.quantization = self.quantization_config.or(wanted.quantization);
         if wanted == config.graph {
-            return Ok(());
+            return Ok(CollectionPatch { recall_target: self.recall_target.into_patch() });
         }
         let what = format!("changing index parameters {NOT_SUPPORTED}; create another collection with them");
         Err(ApiError::unsupported("hnsw_config", what))
@@ -290,7 +328,7 @@ pub fn check_graph(graph: GraphParams, at: &str) -> Result<(), ApiError> {
 }
 
 /// The answer to `GET /collections/{c}`, with what clients require of it and our marks beside.
-pub fn describe(config: &CollectionConfig, info: &CollectionInfo) -> Value {
+pub fn describe(config: &CollectionConfig, info: &CollectionInfo, recall: Option<RecallReport>) -> Value {
     json!({
         "status": info.status,
         "optimizer_status": "ok",
@@ -323,6 +361,15 @@ pub fn describe(config: &CollectionConfig, info: &CollectionInfo) -> Value {
         "applied_lsn": info.applied_lsn,
         "flushed_lsn": info.flushed_lsn,
         "quarantined": info.quarantined,
+        "recall": recall.map(|report| json!({
+            "target": report.target,
+            "k": RecallTarget::K,
+            "measured": report.measured,
+            "confidence": report.confidence.map(|(low, high)| [low, high]),
+            "samples": report.samples,
+            "ef_search": report.ef_search,
+            "measured_at": report.measured_at_ms.map(Instant::format_millis),
+        })),
     })
 }
 
@@ -440,7 +487,7 @@ mod tests {
     #[test]
     fn a_patch_may_repeat_what_is_but_not_change_it() {
         let config = collection(Distance::Dot);
-        let patch = |text: &str| parse::<PatchBody>(text.as_bytes()).and_then(|body| body.check(&config));
+        let patch = |text: &str| parse::<PatchBody>(text.as_bytes()).and_then(|body| body.patch(&config));
         assert!(patch(r#"{"optimizers_config": {"indexing_threshold": 10000}}"#).is_ok());
         assert!(
             patch(r#"{"hnsw_config": {"m": 16, "on_disk": true}, "params": {"replication_factor": 1}}"#)
@@ -448,6 +495,29 @@ mod tests {
         );
         assert_eq!(patch(r#"{"hnsw_config": {"m": 32}}"#).unwrap_err().code(), "unsupported");
         assert_eq!(patch(r#"{"metadata": {"a": 1}}"#).unwrap_err().code(), "unsupported");
+    }
+
+    #[test]
+    fn a_recall_target_is_set_changed_and_taken_back() {
+        let vectors = r#""vectors": {"size": 4, "distance": "Dot"}"#;
+        let target = |share| RecallTarget::new(share).ok();
+        let new = create(&format!(r#"{{{vectors}, "recall_target": 0.98}}"#)).unwrap();
+        assert_eq!(new.recall_target, target(0.98));
+        assert_eq!(create(&format!(r#"{{{vectors}, "recall_target": null}}"#)).unwrap().recall_target, None);
+        let config = collection(Distance::Dot);
+        let patch = |text: &str| parse::<PatchBody>(text.as_bytes()).and_then(|body| body.patch(&config));
+        assert_eq!(patch("{}").unwrap(), CollectionPatch::default());
+        assert_eq!(patch(r#"{"recall_target": 1}"#).unwrap().recall_target, Some(target(1.0)));
+        assert_eq!(patch(r#"{"recall_target": null}"#).unwrap().recall_target, Some(None));
+        for (body, message) in [
+            (r#"{"recall_target": 0.5}"#, "recall_target: must be above 0.5 and at most 1, not 0.5"),
+            (r#"{"recall_target": 98}"#, "recall_target: must be above 0.5"),
+            (r#"{"recall_target": "high"}"#, "recall_target: \"high\" is no number"),
+            (r#"{"recal_target": 0.9}"#, "unknown key \"recal_target\"; did you mean \"recall_target\"?"),
+        ] {
+            let error = patch(body).unwrap_err();
+            assert!(error.message().starts_with(message), "{body}: {}", error.message());
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub fn config() -> CollectionConfig {
         dim: 2,
         distance: Distance::L2,
         graph: GraphParams { m: 4, ef_construct: 16, full_scan_threshold: 30, ..GraphParams::default() },
+        recall_target: None,
+        ef_search: None,
         created_ms: 0,
     }
 }
