@@ -5,7 +5,7 @@ use proximadb::index::{
     BuildControl, Graph, GraphBuilder, IndexBuilder, IndexQuery, VectorBlock, VectorIndex, exact_rows,
     exact_scan,
 };
-use proximadb::types::{CodedSearch, Distance, GraphParams, Quantization};
+use proximadb::types::{CodedSearch, Distance, GraphParams, Levels, Quantization};
 use serde_json::Value;
 
 use crate::Result;
@@ -70,6 +70,7 @@ impl Engine for Ours {
         let params = GraphParams {
             m: number("m", base.m),
             ef_construct: number("ef_construct", base.ef_construct),
+            levels: if params["levels"] == "on" { Levels::On } else { base.levels },
             quantization: serde_json::from_value::<Option<Quantization>>(params["quantization"].clone())?,
             ..base
         };
