@@ -12,7 +12,12 @@ mod flat;
 mod graph_build;
 mod graph_format;
 mod graph_search;
+mod heal;
+mod insert;
 mod links;
+mod merged;
+#[cfg(test)]
+mod merged_tests;
 mod near;
 mod prune;
 mod random;
@@ -32,6 +37,7 @@ mod walk;
 pub use flat::{exact_rows, exact_scan};
 pub use graph_build::GraphBuilder;
 pub use graph_search::Graph;
+pub use merged::{GraphMade, MergeInputs};
 pub use top_k::TopK;
 
 use std::path::{Path, PathBuf};
@@ -131,6 +137,8 @@ pub trait VectorIndex: Send + Sync {
     fn bytes(&self) -> usize;
     /// Is its file mapped, so that the system may take its pages back?
     fn is_mapped(&self) -> bool;
+    /// The graph that it is, to be merged with others.
+    fn as_graph(&self) -> Option<&Graph>;
 }
 
 /// Why an index cannot be built, opened or searched.

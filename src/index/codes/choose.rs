@@ -47,6 +47,17 @@ pub(in crate::index) fn choose(space: &Space<'_>, seed: u64) -> Option<Quantizer
     })
 }
 
+/// The same quantizer for other rows, its error measured anew, if it keeps apart what is apart among them.
+pub(in crate::index) fn still_fits(quantizer: &Quantizer, space: &Space<'_>, seed: u64) -> Option<Quantizer> {
+    let rows = sample(space.len(), &mut Random::new(seed));
+    let trial = try_out(quantizer, space, &rows);
+    let again = || {
+        let Quantizer { bits, dim, seed, centre, .. } = quantizer;
+        Quantizer::new(*bits, *dim, *seed, centre.clone(), trial.error)
+    };
+    (quantizer.dim == space.dim() && trial.kept >= KEPT_SHARE).then(again)
+}
+
 /// What codes of a sample do.
 struct Trial {
     /// Share of the nearest rows that are among those with the least estimates.
@@ -69,7 +80,8 @@ fn try_out(quantizer: &Quantizer, space: &Space<'_>, rows: &[u32]) -> Trial {
     let (mut exact, mut estimates) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
     let mut query = CodedQuery::default();
     let (mut kept, mut wanted, mut squares, mut measured) = (0, 0, 0.0, 0);
-    for &row in &rows[..rows.len().min(QUERIES)] {
+    // Spread as well: in a merged segment the first rows are those of one of its inputs.
+    for &row in rows.iter().step_by((rows.len() / QUERIES).max(1)).take(QUERIES) {
         let vector = space.block.row(row);
         space.distances_from_query(vector, rows, &mut exact);
         quantizer.prepare(vector, space.query_lift(), &mut query);

@@ -21,7 +21,7 @@ mod rotation;
 #[cfg(test)]
 mod tests;
 
-pub(super) use choose::choose;
+pub(super) use choose::{choose, still_fits};
 
 use proximadb_kernels::codes::{self, Bits};
 use proximadb_kernels::prefetch;
@@ -132,7 +132,7 @@ pub(super) struct EncodeWork {
     levels: Vec<u8>,
 }
 
-impl Codes<'_> {
+impl<'a> Codes<'a> {
     /// Estimates of the squared distances from a query to rows. Panics if a row isn't there.
     #[inline]
     pub(super) fn distances(&self, query: &CodedQuery, ids: &[u32], out: &mut [f32]) {
@@ -163,6 +163,12 @@ impl Codes<'_> {
         let code = &self.packed[start..start + stride];
         query.sum = codes::unpack_centred(self.quantizer.bits, code, &mut query.values);
         (query.scale, query.square) = (scale, square);
+    }
+
+    /// A row's code and factors, as they are stored.
+    pub(super) fn stored(&self, row: u32) -> (&'a [u8], [f32; FACTORS]) {
+        let stride = self.quantizer.stride();
+        (&self.packed[row as usize * stride..][..stride], *self.factors_of(row))
     }
 
     /// How far below its estimate a row's distance from the query may well be.

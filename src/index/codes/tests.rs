@@ -49,7 +49,7 @@ fn estimates_are_unbiased_and_better_with_more_bits() {
         for (bits, most) in [(Bits::One, 0.2), (Bits::Two, 0.07), (Bits::Four, 0.02), (Bits::Seven, 0.004)] {
             let mut space = Space::new(data.block());
             let quantizer = quantizer(&space, bits);
-            space.encode(quantizer, 2).unwrap();
+            space.encode(quantizer, 2, &|_| None).unwrap();
             let errors = errors(&space, 40, false);
             let (mean, deviation) = (errors.iter().sum::<f32>() / errors.len() as f32, deviation(&errors));
             assert!(deviation < most && deviation < last, "{kind:?} {bits:?}: {deviation}");
@@ -64,7 +64,7 @@ fn a_row_may_be_compared_by_its_code() {
     let data = clustered(400, 100, Distance::L2, 32);
     let mut space = Space::new(data.block());
     let quantizer = quantizer(&space, Bits::Four);
-    space.encode(quantizer, 1).unwrap();
+    space.encode(quantizer, 1, &|_| None).unwrap();
     let (by_row, by_code) = (deviation(&errors(&space, 40, false)), deviation(&errors(&space, 40, true)));
     assert!(by_row < by_code && by_code < 2.0 * by_row, "{by_row} {by_code}");
 }
@@ -76,7 +76,7 @@ fn the_error_that_a_sample_tells_is_that_of_all_rows() {
         let mut space = Space::new(data.block());
         let quantizer = choose(&space, 1).expect("so many components are worth coding");
         let told = quantizer.error;
-        space.encode(quantizer, 2).unwrap();
+        space.encode(quantizer, 2, &|_| None).unwrap();
         let errors = errors(&space, 50, false);
         let real = deviation(&errors);
         assert!((0.8..1.25).contains(&(real / told)), "{kind:?}: told {told}, is {real}");
@@ -120,7 +120,7 @@ fn rows_that_are_the_centre_or_no_numbers_get_a_code_all_the_same() {
     let block = crate::index::VectorBlock { dim: 64, rows: &rows, distance: Distance::L2 };
     let mut space = Space::new(block);
     let quantizer = quantizer(&space, Bits::Four);
-    space.encode(quantizer, 1).unwrap();
+    space.encode(quantizer, 1, &|_| None).unwrap();
     let (mut probe, mut out) = (Probe::default(), [0.0; 4]);
     space.aim(&mut probe, 3);
     space.distances(&probe, &[0, 1, 2, 3], &mut out);
@@ -134,7 +134,7 @@ fn threads_and_seeds() {
     let packed = |seed, threads| {
         let mut space = Space::new(data.block());
         let quantizer = choose(&space, seed).unwrap();
-        space.encode(quantizer, threads).unwrap();
+        space.encode(quantizer, threads, &|_| None).unwrap();
         space.coded().unwrap().packed.as_slice().to_vec()
     };
     assert!(packed(1, 1) == packed(1, 5));
