@@ -1,8 +1,9 @@
 //! Graphs of segments that are large enough to deserve one.
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::index::{BuildControl, Graph, IndexBuilder, IndexError};
+use crate::index::{BuildControl, Graph, GraphBuilder, GraphMade, IndexBuilder, IndexError, MergeInputs};
 use crate::store::StoreError;
 use crate::types::GraphParams;
 use crate::view::LiveSegment;
@@ -37,7 +38,14 @@ pub fn build_bytes(segment: &LiveSegment, params: &GraphParams) -> usize {
     segment.rows() as usize * (links * 4 * 4 + 48 + codes)
 }
 
-/// Builds a segment's graph; it is to be opened, and the manifest to be told.
+/// Bytes that making a merged segment's graph takes, roughly: as building does, and the numbers that rows of the
+/// inputs and of the new segment have in each other.
+pub fn merge_graph_bytes(segment: &LiveSegment, inputs: &[Arc<LiveSegment>], params: &GraphParams) -> usize {
+    let renumbered: usize = inputs.iter().map(|input| input.rows() as usize * size_of::<u32>()).sum();
+    build_bytes(segment, params) + renumbered + segment.rows() as usize * 32
+}
+
+/// Builds a segment's graph from nothing; it is to be opened, and the manifest to be told.
 pub fn build_graph(
     dir: &Path,
     segment: &LiveSegment,
@@ -47,6 +55,22 @@ pub fn build_graph(
     let path = graph_path(dir, segment);
     builder.build(segment.vectors()?, &path, control)?;
     Ok(path)
+}
+
+/// Builds the graph of a segment that `inputs` were merged into, from theirs where that pays; it is to be opened, and
+/// the manifest to be told. `origins`: per row, its place among the inputs and its row there.
+pub fn merge_graph(
+    dir: &Path,
+    segment: &LiveSegment,
+    inputs: &[Arc<LiveSegment>],
+    origins: &[(u32, u32)],
+    builder: &GraphBuilder,
+    control: &BuildControl,
+) -> Result<GraphMade, GraphError> {
+    let graphs: Vec<_> = inputs.iter().map(|input| input.graph.load_full()).collect();
+    let graphs: Vec<Option<&Graph>> = graphs.iter().map(|graph| graph.as_deref()?.as_graph()).collect();
+    let inputs = MergeInputs { graphs: &graphs, origins };
+    Ok(builder.merge(segment.vectors()?, &inputs, &graph_path(dir, segment), control)?)
 }
 
 /// Puts a graph that was built before into service. `leaving`: bytes of graphs that go when it has come.

@@ -13,8 +13,13 @@ mod flat;
 mod graph_build;
 mod graph_format;
 mod graph_search;
+mod heal;
+mod insert;
 mod levels;
 mod links;
+mod merged;
+#[cfg(test)]
+mod merged_tests;
 mod near;
 mod prune;
 #[cfg(test)]
@@ -38,6 +43,7 @@ mod walk;
 pub use flat::{exact_rows, exact_scan};
 pub use graph_build::GraphBuilder;
 pub use graph_search::Graph;
+pub use merged::{GraphMade, MergeInputs};
 pub use scan_codes::ScanCodes;
 pub use scanner::{Run, Scanner};
 pub use top_k::TopK;
@@ -141,6 +147,8 @@ pub trait VectorIndex: Send + Sync {
     fn bytes(&self) -> usize;
     /// Is its file mapped, so that the system may take its pages back?
     fn is_mapped(&self) -> bool;
+    /// The graph that it is, to be merged with others.
+    fn as_graph(&self) -> Option<&Graph>;
 }
 
 /// Why an index cannot be built, opened or searched.

@@ -11,7 +11,7 @@ use super::core::Core;
 use super::merge::merge;
 use crate::faults;
 use crate::flush::{self, GraphError, Plan, SegmentStats};
-use crate::index::{BuildControl, GraphBuilder};
+use crate::index::{BuildControl, GraphBuilder, GraphMade};
 use crate::memory::{Charge, Purpose};
 use crate::store::{
     Deletes, FileMeta, Manifest, Segment, SegmentEntry, SegmentId, SegmentMeta, StoreError, collect_garbage,
@@ -311,7 +311,10 @@ fn chain_of<E: std::error::Error>(error: &E) -> String {
 
 fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>, building: Charge) -> Result<(), GraphError> {
     let _writing = core.writers.read();
-    let graph = graph_of(core, live, building, 0)?;
+    let graph = graph_of(core, live, building, 0, |builder, control| {
+        flush::build_graph(&core.segments_dir, live, builder, control)?;
+        Ok(GraphMade::FromNothing { reason: "it had none" })
+    })?;
     let mut manifest = core.manifest.lock();
     let mut next = manifest.clone();
     if let Some(entry) = next.segments.iter_mut().find(|entry| entry.meta.id == live.id()) {
@@ -323,35 +326,59 @@ fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>, building: Charge) -> R
     Ok(())
 }
 
-/// Builds a segment's graph and puts it into service; its file is for a manifest to name.
+/// Makes a segment's graph by `build` and puts it into service; its file is for a manifest to name.
 /// `building` is let go of when it is built; `leaving`: bytes of graphs that go when this one has come.
 pub(super) fn graph_of(
     core: &Core,
     live: &LiveSegment,
     building: Charge,
     leaving: usize,
+    build: impl FnOnce(&GraphBuilder, &BuildControl) -> Result<GraphMade, GraphError>,
 ) -> Result<FileMeta, GraphError> {
     let started = Instant::now();
     let builder = GraphBuilder { params: core.config.graph, threads: core.tuning.build_threads, seed: SEED };
     let control: &BuildControl = &core.build;
     control.done.store(0, Ordering::Relaxed);
-    let path = flush::build_graph(&core.segments_dir, live, &builder, control)?;
+    let made = build(&builder, control)?;
+    let path = flush::graph_path(&core.segments_dir, live);
     drop(building);
     flush::open_graph(&path, live, leaving)?;
     let _ = faults::pass("shard::graph_written");
     let bytes = std::fs::read(&path).map_err(|source| StoreError::Io { path, doing: "read", source })?;
-    tracing::info!(
-        collection = core.config.name,
-        segment = %live.id(),
-        rows = live.rows(),
-        elapsed_ms = started.elapsed().as_millis() as u64,
-        "built a graph"
-    );
+    tell_graph(core, live, made, started.elapsed());
     Ok(FileMeta {
         name: live.id().file_name("graph"),
         bytes: bytes.len() as u64,
         crc32c: crc32c::crc32c(&bytes),
     })
+}
+
+/// What the log and a dashboard show of a graph.
+fn tell_graph(core: &Core, live: &LiveSegment, made: GraphMade, took: Duration) {
+    let name = || core.config.name.clone();
+    let elapsed_ms = took.as_millis() as u64;
+    let way = match made {
+        GraphMade::Merged { kept, healed, inserted } => {
+            for (how, nodes) in [("kept", kept), ("healed", healed), ("inserted", inserted)] {
+                metrics::counter!("proximadb_graph_merged_nodes_total", "collection" => name(), "how" => how)
+                    .increment(nodes as u64);
+            }
+            tracing::info!(
+                collection = core.config.name, segment = %live.id(), rows = live.rows(),
+                kept, healed, inserted, elapsed_ms, "merged graphs"
+            );
+            "merge"
+        }
+        GraphMade::FromNothing { reason } => {
+            tracing::info!(
+                collection = core.config.name, segment = %live.id(), rows = live.rows(),
+                reason, elapsed_ms, "built a graph"
+            );
+            "build"
+        }
+    };
+    metrics::histogram!("proximadb_graph_seconds", "collection" => name(), "way" => way)
+        .record(took.as_secs_f64());
 }
 
 /// The same rows give the same graph on every node of the same SIMD level.
