@@ -15,5 +15,5 @@ mod policy;
 
 pub use compactor::{Compacted, compact};
 pub use flusher::{Flushed, flush};
-pub use graphs::{GraphError, build_bytes, build_graph, graph_path, lacks_graph, open_graph};
+pub use graphs::{GraphError, build_bytes, build_graph, read_graph};
 pub use policy::{Plan, SegmentStats, plan};

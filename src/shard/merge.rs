@@ -84,10 +84,10 @@ fn graph_before_service(
     live: &LiveSegment,
 ) -> Result<Option<FileMeta>, GraphError> {
     let is_walked = inputs.iter().any(|input| input.graph.load().is_some());
-    if !is_walked || !flush::lacks_graph(live, &core.config.graph) {
+    if !is_walked || !core.indexing.lacks_any(live) {
         return Ok(None);
     }
-    let bytes = flush::build_bytes(live, &core.config.graph);
+    let bytes = flush::build_bytes(live, &core.indexing.wanted().graph);
     let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes) else { return Ok(None) };
     let leaving = inputs.iter().map(|input| input.graph_bytes()).sum();
     match graph_of(core, live, building, leaving) {

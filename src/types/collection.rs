@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Distance, RecallTarget};
+use super::{Distance, IndexKind, IndexSpec, RecallTarget};
 
 /// Components of a vector at most: one row must stay well below a log entry's limit.
 pub const DIM_MAX: u32 = 65_536;
@@ -56,6 +56,28 @@ impl Default for GraphParams {
     }
 }
 
+/// Some of the parameters, to replace those that are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GraphPatch {
+    /// See [`GraphParams`].
+    pub m: Option<u32>,
+    /// See [`GraphParams`].
+    pub ef_construct: Option<u32>,
+    /// See [`GraphParams`].
+    pub full_scan_threshold: Option<u32>,
+}
+
+impl GraphPatch {
+    /// The parameters, with these in place of those.
+    pub fn over(self, base: GraphParams) -> GraphParams {
+        GraphParams {
+            m: self.m.unwrap_or(base.m),
+            ef_construct: self.ef_construct.unwrap_or(base.ef_construct),
+            full_scan_threshold: self.full_scan_threshold.unwrap_or(base.full_scan_threshold),
+        }
+    }
+}
+
 /// What the catalog holds of a collection. Immutable but for what a patch may change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CollectionConfig {
@@ -70,6 +92,9 @@ pub struct CollectionConfig {
     /// Index parameters.
     #[serde(default)]
     pub graph: GraphParams,
+    /// The kind of index that is wanted.
+    #[serde(default)]
+    pub index: IndexKind,
     /// The recall that searches hold, where one is promised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall_target: Option<RecallTarget>,
@@ -78,4 +103,11 @@ pub struct CollectionConfig {
     pub ef_search: Option<u32>,
     /// Creation time, milliseconds since the Unix epoch.
     pub created_ms: i64,
+}
+
+impl CollectionConfig {
+    /// The index that is wanted.
+    pub fn index_spec(&self) -> IndexSpec {
+        IndexSpec { kind: self.index, graph: self.graph }
+    }
 }

@@ -4,3 +4,4 @@ pub(crate) mod fixture;
 mod life;
 mod model;
 mod readers;
+mod reindex;
