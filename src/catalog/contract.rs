@@ -3,7 +3,9 @@
 use uuid::Uuid;
 
 use super::{CatalogError, CatalogStore, DesiredState, MemoryCatalog, PipelineRecord};
-use crate::types::{CollectionConfig, CollectionId, Distance, ErrorKind, GraphParams, RecallTarget};
+use crate::types::{
+    CollectionConfig, CollectionId, Distance, ErrorKind, GraphParams, IndexKind, RecallTarget,
+};
 
 pub(crate) fn config(name: &str) -> CollectionConfig {
     CollectionConfig {
@@ -12,6 +14,7 @@ pub(crate) fn config(name: &str) -> CollectionConfig {
         dim: 768,
         distance: Distance::Cosine,
         graph: GraphParams::default(),
+        index: IndexKind::default(),
         recall_target: None,
         ef_search: None,
         created_ms: 1_700_000_000_000,
@@ -75,7 +78,7 @@ async fn collections(catalog: &dyn CatalogStore) {
     let error = catalog.update_collection(&b, &late).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "b has changed since: {error}");
     assert_eq!(catalog.collection("b").await.unwrap(), changed, "a late edit takes nothing back");
-    let promised = CollectionConfig { ef_search: Some(48), ..late };
+    let promised = CollectionConfig { ef_search: Some(48), index: IndexKind::Flat, ..late };
     catalog.update_collection(&changed, &promised).await.unwrap();
     assert_eq!(catalog.collection("b").await.unwrap(), promised);
     let anew = CollectionConfig { id: CollectionId(Uuid::now_v7()), ..promised.clone() };

@@ -14,7 +14,7 @@ use crate::query::{
     ScrollAnswer, ScrollRequest, Search, SearchAnswer, SearchRequest, find, for_each_match, payload,
     prepare_vector, record,
 };
-use crate::shard::{Shard, ShardInfo};
+use crate::shard::{IndexReport, Shard, ShardInfo};
 use crate::types::{
     CollectionConfig, Distance, Entry, Expect, Lsn, Op, OpKind, Outcome, PointId, Reject, WriteBatch,
 };
@@ -86,6 +86,7 @@ impl Collection {
     /// The catalog holds something else from now on.
     pub(super) fn follow(&self, config: Arc<CollectionConfig>) {
         self.recall.follow(&config);
+        self.shard.want_index(config.index_spec());
         self.config.store(config);
     }
 
@@ -95,6 +96,11 @@ impl Collection {
 
     pub(super) fn recall_state(&self) -> &Recall {
         &self.recall
+    }
+
+    /// Where its index stands.
+    pub fn index(&self) -> IndexReport {
+        self.shard.index()
     }
 
     /// How it keeps the recall that it promises; `None` where it promises nothing.

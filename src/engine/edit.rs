@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::{Collection, EngineError};
 use crate::catalog::{CatalogError, CatalogStore};
-use crate::types::{CollectionConfig, ErrorKind, RecallTarget};
+use crate::types::{CollectionConfig, ErrorKind, GraphPatch, IndexKind, RecallTarget};
 
 /// Times a change is tried again after somebody else's.
 const TRIES: usize = 16;
@@ -13,10 +13,16 @@ const TRIES: usize = 16;
 pub struct CollectionPatch {
     /// The recall promised; `Some(None)` takes the promise back.
     pub recall_target: Option<Option<RecallTarget>>,
+    /// The kind of index.
+    pub index: Option<IndexKind>,
+    /// Parameters of graphs, checked.
+    pub graph: GraphPatch,
 }
 
 impl CollectionPatch {
     fn apply(&self, config: &mut CollectionConfig) {
+        config.index = self.index.unwrap_or(config.index);
+        config.graph = self.graph.over(config.graph);
         if let Some(target) = self.recall_target {
             config.recall_target = target;
             // Found for a promise that is gone.

@@ -30,9 +30,9 @@ use crate::catalog::{CatalogStore, DesiredState, check_name};
 use crate::ingest::{Ingest, PipelineState};
 use crate::memory::MemoryBudget;
 use crate::shard::{Shard, Tuning};
-use crate::types::{CollectionConfig, CollectionId, DIM_MAX, Distance, GraphParams, RecallTarget};
+use crate::types::{CollectionConfig, CollectionId, DIM_MAX, Distance, GraphParams, IndexKind, RecallTarget};
 
-pub use crate::shard::ShardInfo as CollectionInfo;
+pub use crate::shard::{IndexReport, SegmentIndex, ShardInfo as CollectionInfo};
 pub use collection::{Collection, QuarantinedRecord, Wait};
 pub use edit::CollectionPatch;
 pub use error::EngineError;
@@ -51,7 +51,9 @@ pub struct NewCollection {
     pub dim: u32,
     /// How vectors are compared.
     pub distance: Distance,
-    /// Index parameters.
+    /// The kind of index.
+    pub index: IndexKind,
+    /// Parameters of graphs.
     pub graph: GraphParams,
     /// The recall that searches are to hold.
     pub recall_target: Option<RecallTarget>,
@@ -227,6 +229,7 @@ impl Engine {
             dim: new.dim,
             distance: new.distance,
             graph: new.graph,
+            index: new.index,
             recall_target: new.recall_target,
             ef_search: None,
             created_ms: now_ms(),

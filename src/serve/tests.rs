@@ -46,6 +46,7 @@ impl Scene {
             distance: distance.into(),
             graph: None,
             recall_target: None,
+            index: 0,
         };
         self.collections().create(request).await.unwrap();
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   searches ──▶ queries   a few dozen recent ones, each with its filter
-//!                   │      (until there are enough: points between stored rows)
+//!                   │      (until there are enough: points made up from stored rows)
 //!                   ▼
 //!   sampler thread: one query, one snapshot ─┬─ exact answer
 //!                                            └─ the same search at some values of ef_search
@@ -38,11 +38,11 @@ use crate::view::Snapshot;
 use queries::{Queries, Query};
 use random::Random;
 pub(super) use sampler::{Sampler, Sampling};
-use tuner::Tuner;
+use tuner::{Probes, Tuner};
 
-/// Queries not measured yet that make the collection's own ones the measure, instead of points between rows.
+/// Queries not measured yet that make the collection's own ones the measure, instead of points made up.
 const QUERIES_MIN: usize = 16;
-/// Points between rows that are measured until nothing changes any more.
+/// Points made up from rows that are measured until nothing changes any more.
 const POINTS_ENOUGH: f64 = 1_024.0;
 /// Queries measured below which such points help out.
 const QUERIES_FEW: f64 = 64.0;
@@ -85,7 +85,7 @@ struct Promise {
     graphs: Vec<(SegmentId, usize, u32)>,
     /// There is no graph: every search is exact.
     is_exact: bool,
-    /// Measured by queries, rather than by points between rows alone.
+    /// Measured by queries, rather than by points made up alone.
     by_queries: bool,
     measured_at_ms: Option<i64>,
 }
@@ -195,7 +195,7 @@ impl Recall {
         let ef_most = probes.last().map_or(self.ef_default, |(_, ef)| *ef);
         let query = match query {
             Some(query) => Some(query),
-            None => sample::between_rows(&snapshot, distance, random, ef_most, deadline)?,
+            None => sample::mirrored_row(&snapshot, distance, random, ef_most, deadline)?,
         };
         let Some(query) = query else { return Ok(Step::Rest) };
         let efs: Vec<usize> = probes.iter().map(|(_, ef)| *ef).collect();
@@ -214,7 +214,7 @@ impl Recall {
     }
 
     /// Where to ask next, and what: a query, or a point to be made up. `None`: there is nothing to learn.
-    fn next(&self, snapshot: &Snapshot) -> Option<(Vec<(usize, usize)>, Option<Query>)> {
+    fn next(&self, snapshot: &Snapshot) -> Option<(Probes, Option<Query>)> {
         let graphs = graphs(snapshot);
         let mut promise = self.promise.lock();
         let promise = promise.as_mut()?;
@@ -230,7 +230,7 @@ impl Recall {
             return None;
         }
         if !promise.by_queries && queries.fresh() >= QUERIES_MIN {
-            // Points between rows are easier than most queries; what they said counts no more.
+            // What was made up only stood in for them.
             promise.by_queries = true;
             promise.tuner.forget(1.0);
         }

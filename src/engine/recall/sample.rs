@@ -43,9 +43,10 @@ fn is_as_good(distance: Distance, score: f32, farthest: f32) -> bool {
     if distance.higher_is_better() { score >= farthest - slack } else { score <= farthest + slack }
 }
 
-/// A point that might be asked for: half way between a stored row and one near it. A row itself would be too easy,
-/// since walks find the node that they stand for. `None` where no try hit a living row.
-pub fn between_rows(
+/// A point that might be asked for: a neighbour of a stored row, mirrored at that row, so that it is as far from the
+/// rows as they are from each other, in the directions in which they lie. A row itself, or a point between rows, would
+/// be easier to find neighbours of than what users ask. `None` where no try hit a living row.
+pub fn mirrored_row(
     snapshot: &Snapshot,
     distance: Distance,
     random: &mut Random,
@@ -59,9 +60,9 @@ pub fn between_rows(
     (request.ef_search, request.with_vector) = (Some(ef), true);
     let near = asked.run(&request)?;
     let neighbour = near.get(near.len() / 2).and_then(|hit| hit.record.vector.as_deref()).unwrap_or(vector);
-    let middle = vector.iter().zip(neighbour).map(|(a, b)| (a + b) / 2.0).collect();
-    // Opposite vectors have no middle direction.
-    let vector = prepare_vector(distance, middle, "query").unwrap_or_else(|_| vector.to_vec());
+    let mirrored = vector.iter().zip(neighbour).map(|(row, neighbour)| 2.0 * row - neighbour).collect();
+    // The zero vector has no direction.
+    let vector = prepare_vector(distance, mirrored, "query").unwrap_or_else(|_| vector.to_vec());
     Ok(Some(Query { vector: vector.into(), filter: None }))
 }
 

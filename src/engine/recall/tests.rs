@@ -8,7 +8,7 @@ use crate::catalog::MemoryCatalog;
 use crate::engine::{Collection, CollectionPatch, Engine, EngineOptions, NewCollection, Wait};
 use crate::query::{Nearest, PayloadSelection, ReadOptions, SearchRequest};
 use crate::shard::Tuning;
-use crate::types::{Distance, GraphParams, PointId, RecallTarget, WriteBatch};
+use crate::types::{Distance, GraphParams, IndexKind, PointId, RecallTarget, WriteBatch};
 use crate::wal::LogOptions;
 
 const DIM: usize = 24;
@@ -40,7 +40,8 @@ fn hard() -> NewCollection {
         name: "hard".into(),
         dim: DIM as u32,
         distance: Distance::L2,
-        graph: GraphParams { m: 4, ef_construct: 20, full_scan_threshold: 100 },
+        index: IndexKind::Hnsw,
+        graph: GraphParams { m: 4, ef_construct: 20, full_scan_threshold: 100, ..GraphParams::default() },
         recall_target: None,
     }
 }
@@ -111,7 +112,7 @@ async fn until(
 }
 
 fn promise(share: f64) -> CollectionPatch {
-    CollectionPatch { recall_target: Some(RecallTarget::new(share).ok()) }
+    CollectionPatch { recall_target: Some(RecallTarget::new(share).ok()), ..CollectionPatch::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,10 +125,10 @@ async fn what_is_promised_is_held_where_the_default_misses_it_and_after_a_restar
     let before = recall(&collection, 100, 1).await;
     assert!(before < 0.85, "the default misses: {before}");
 
-    // Nobody has asked anything that may be kept: points between rows are measured.
+    // Nobody has asked anything that may be kept: points made up from rows are measured.
     engine.patch_collection("hard", promise(0.95)).await.unwrap();
     let holds = |report: &super::RecallReport| report.samples >= 200 && report.measured >= Some(0.95);
-    until(&collection, "points between rows", holds).await;
+    until(&collection, "points made up", holds).await;
     // The collection's own queries take their place as they come.
     for round in 0..40 {
         recall(&collection, 20, 100 + round).await;
@@ -162,7 +163,10 @@ async fn what_is_promised_is_held_where_the_default_misses_it_and_after_a_restar
     );
     assert!(recall(&collection, 100, 3).await >= 0.9);
 
-    engine.patch_collection("hard", CollectionPatch { recall_target: Some(None) }).await.unwrap();
+    engine
+        .patch_collection("hard", CollectionPatch { recall_target: Some(None), ..CollectionPatch::default() })
+        .await
+        .unwrap();
     assert_eq!((collection.recall(), collection.config().ef_search), (None, None));
     assert_eq!(recall(&collection, 100, 1).await, before, "as before");
     engine.close();

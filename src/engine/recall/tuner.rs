@@ -24,6 +24,9 @@ const QUERIES_MIN: f64 = 16.0;
 /// Queries before a mean is taken for the truth, and before going down.
 const QUERIES_MANY: f64 = 64.0;
 
+/// Rungs, and their `ef_search`.
+pub type Probes = Vec<(usize, usize)>;
+
 /// Chooses `ef_search`.
 #[derive(Debug, Clone)]
 pub struct Tuner {
@@ -59,8 +62,8 @@ impl Tuner {
         self.tallies.get(self.at).copied().unwrap_or_default()
     }
 
-    /// The rungs to ask the next query at, and their `ef_search`; ascending.
-    pub fn probes(&self) -> Vec<(usize, usize)> {
+    /// The rungs to ask the next query at; ascending.
+    pub fn probes(&self) -> Probes {
         let at = self.at as isize;
         let doubling = TO_A_DOUBLING as isize;
         let around = [at - doubling, at - 1, at, at + 1, at + doubling].into_iter();

@@ -8,6 +8,7 @@ use crate::engine::{CollectionPatch, NewCollection};
 use crate::serve::doors::to_the_end;
 use crate::serve::error_map::ApiError;
 use crate::serve::wire::collection::{check_dim, check_graph, check_name};
+use crate::types::CollectionConfig;
 
 fn new_collection(request: v1::CreateCollectionRequest) -> Result<NewCollection, ApiError> {
     check_name(&request.collection)?;
@@ -16,10 +17,14 @@ fn new_collection(request: v1::CreateCollectionRequest) -> Result<NewCollection,
     let dim = check_dim(request.dim.into(), "dim")?;
     let distance = convert::distance(request.distance)?;
     let recall_target = request.recall_target.map(convert::recall_target).transpose()?;
-    Ok(NewCollection { name: request.collection, dim, distance, graph, recall_target })
+    let index = convert::index_kind(request.index)?.unwrap_or_default();
+    Ok(NewCollection { name: request.collection, dim, distance, index, graph, recall_target })
 }
 
-fn patch(request: &v1::UpdateCollectionRequest) -> Result<CollectionPatch, ApiError> {
+fn patch(
+    request: &v1::UpdateCollectionRequest,
+    config: &CollectionConfig,
+) -> Result<CollectionPatch, ApiError> {
     let recall_target = match (request.recall_target, request.remove_recall_target) {
         (None, is_removed) => is_removed.then_some(None),
         (Some(share), false) => Some(Some(convert::recall_target(share)?)),
@@ -28,7 +33,9 @@ fn patch(request: &v1::UpdateCollectionRequest) -> Result<CollectionPatch, ApiEr
             return Err(ApiError::invalid("invalid_request", "remove_recall_target", problem));
         }
     };
-    Ok(CollectionPatch { recall_target })
+    let graph = convert::graph_patch(request.graph.unwrap_or_default())?;
+    check_graph(graph.over(config.graph), "graph")?;
+    Ok(CollectionPatch { recall_target, index: convert::index_kind(request.index)?, graph })
 }
 
 #[tonic::async_trait]
@@ -73,6 +80,7 @@ impl Collections for Service {
                 flushed_lsn: info.flushed_lsn.0,
                 quarantined: info.quarantined,
                 recall: collection.recall().map(convert::recall),
+                index: Some(convert::index(&collection.index())),
             }
         }))
     }
@@ -84,7 +92,8 @@ impl Collections for Service {
         let timeout = deadline(&request).unwrap_or(self.0.limits.timeout_default);
         let updated = async {
             let request = request.into_inner();
-            let (engine, patch) = (self.0.engine.clone(), patch(&request)?);
+            let engine = self.0.engine.clone();
+            let patch = patch(&request, &engine.collection(&request.collection)?.config())?;
             let work = async move { engine.patch_collection(&request.collection, patch).await };
             to_the_end(timeout, "change of the collection", work).await?;
             Ok(v1::UpdateCollectionResponse {})

@@ -48,7 +48,8 @@ pub async fn describe(
 ) -> Reply<Value> {
     params.known(&[])?;
     let found = doors.engine.collection(&name)?;
-    Ok(Answer::new(collection::describe(&found.config(), &found.info(), found.recall())))
+    let (config, info) = (found.config(), found.info());
+    Ok(Answer::new(collection::describe(&config, &info, &found.index(), found.recall())))
 }
 
 /// `GET /collections/{c}/exists`.

@@ -4,12 +4,15 @@ use serde::de::Deserializer;
 use serde_json::{Value, json};
 
 use super::quantization;
-use crate::engine::{CollectionInfo, CollectionPatch, NewCollection, RecallReport};
+use crate::engine::{
+    CollectionInfo, CollectionPatch, IndexReport, NewCollection, RecallReport, SegmentIndex,
+};
 use crate::query::Instant;
 use crate::serve::error_map::ApiError;
 use crate::serve::json::{NOT_SUPPORTED, NoEffect, Unsupported, checked, parse};
 use crate::types::{
-    self, CollectionConfig, DIM_MAX, Distance, GraphParams, Levels, Quantization, RecallTarget,
+    self, CollectionConfig, DIM_MAX, Distance, GraphParams, GraphPatch, IndexKind, Levels, Quantization,
+    RecallTarget,
 };
 
 /// `PUT /collections/{c}`.
@@ -24,6 +27,7 @@ use crate::types::{
 pub struct CreateBody {
     vectors: Value,
     hnsw_config: Option<HnswBody>,
+    index: Option<IndexChoice>,
     #[serde(default)]
     recall_target: TargetBody,
     #[serde(default, rename = "shard_number")]
@@ -108,14 +112,38 @@ struct HnswBody {
 }
 
 impl HnswBody {
-    fn over(self, base: GraphParams) -> GraphParams {
-        GraphParams {
-            m: self.m.unwrap_or(base.m),
-            ef_construct: self.ef_construct.unwrap_or(base.ef_construct),
-            full_scan_threshold: self.full_scan_threshold.unwrap_or(base.full_scan_threshold),
-            levels: self.levels.unwrap_or(base.levels),
-            ..base
+    fn patch(self) -> GraphPatch {
+        GraphPatch {
+            m: self.m,
+            ef_construct: self.ef_construct,
+            full_scan_threshold: self.full_scan_threshold,
+            levels: self.levels,
+            quantization: None,
         }
+    }
+}
+
+/// What is there, null among it; a field that isn't has its default.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// `index`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IndexChoice {
+    kind: KindName,
+}
+
+#[derive(Debug)]
+struct KindName(IndexKind);
+
+impl<'de> Deserialize<'de> for KindName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, |value| match value.as_str() {
+            Some(word) => IndexKind::parse(word).map(Self),
+            None => Err(format!("{value} is no text")),
+        })
     }
 }
 
@@ -203,22 +231,24 @@ impl CreateBody {
         check_name(&name)?;
         let VectorParams { size, distance, hnsw_config, quantization_config, .. } =
             VectorParams::of(&self.vectors)?;
-        let graph = self.hnsw_config.unwrap_or_default().over(GraphParams::default());
-        let mut graph = hnsw_config.unwrap_or_default().over(graph);
+        let graph = self.hnsw_config.unwrap_or_default().patch().over(GraphParams::default());
+        let mut graph = hnsw_config.unwrap_or_default().patch().over(graph);
         graph.quantization = quantization_config.or(self.quantization_config);
         let dim = check_dim(size, "vectors.size")?;
         check_graph(graph, "hnsw_config")?;
         let recall_target = self.recall_target.into_patch().flatten();
-        Ok(NewCollection { name, dim, distance: distance.0, graph, recall_target })
+        let index = self.index.map_or_else(IndexKind::default, |index| index.kind.0);
+        Ok(NewCollection { name, dim, distance: distance.0, index, graph, recall_target })
     }
 }
 
-/// `PATCH /collections/{c}`: changes the recall target. What changes nothing is accepted, so that scripts written for
-/// others run; what would change an index is refused.
+/// `PATCH /collections/{c}`: changes the recall target, the kind of index, the parameters of graphs and their codes. What changes
+/// nothing is accepted, so that scripts written for others run.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PatchBody {
     hnsw_config: Option<HnswBody>,
+    index: Option<IndexChoice>,
     #[serde(default)]
     recall_target: TargetBody,
     #[serde(default, rename = "vectors")]
@@ -233,7 +263,9 @@ pub struct PatchBody {
     _params: ParamsPatch,
     #[serde(default, rename = "optimizers_config")]
     _optimizers_config: NoEffect,
-    quantization_config: Option<Quantization>,
+    /// Null: as each segment's sample says.
+    #[serde(default, deserialize_with = "given")]
+    quantization_config: Option<Option<Quantization>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -258,13 +290,11 @@ struct ParamsPatch {
 impl PatchBody {
     /// What changes; refuses what can't.
     pub fn patch(self, config: &CollectionConfig) -> Result<CollectionPatch, ApiError> {
-        let mut wanted = self.hnsw_config.unwrap_or_default().over(config.graph);
-        wanted.quantization = self.quantization_config.or(wanted.quantization);
-        if wanted == config.graph {
-            return Ok(CollectionPatch { recall_target: self.recall_target.into_patch() });
-        }
-        let what = format!("changing index parameters {NOT_SUPPORTED}; create another collection with them");
-        Err(ApiError::unsupported("hnsw_config", what))
+        let mut graph = self.hnsw_config.unwrap_or_default().patch();
+        graph.quantization = self.quantization_config;
+        check_graph(graph.over(config.graph), "hnsw_config")?;
+        let index = self.index.map(|index| index.kind.0);
+        Ok(CollectionPatch { recall_target: self.recall_target.into_patch(), index, graph })
     }
 }
 
@@ -328,7 +358,12 @@ pub fn check_graph(graph: GraphParams, at: &str) -> Result<(), ApiError> {
 }
 
 /// The answer to `GET /collections/{c}`, with what clients require of it and our marks beside.
-pub fn describe(config: &CollectionConfig, info: &CollectionInfo, recall: Option<RecallReport>) -> Value {
+pub fn describe(
+    config: &CollectionConfig,
+    info: &CollectionInfo,
+    index: &IndexReport,
+    recall: Option<RecallReport>,
+) -> Value {
     json!({
         "status": info.status,
         "optimizer_status": "ok",
@@ -361,6 +396,17 @@ pub fn describe(config: &CollectionConfig, info: &CollectionInfo, recall: Option
         "applied_lsn": info.applied_lsn,
         "flushed_lsn": info.flushed_lsn,
         "quarantined": info.quarantined,
+        "index": {
+            "kind": index.wanted.kind,
+            "params": {
+                "m": index.wanted.graph.m,
+                "ef_construct": index.wanted.graph.ef_construct,
+                "full_scan_threshold": index.wanted.graph.full_scan_threshold,
+            },
+            "state": if index.is_ready() { "ready" } else { "building" },
+            "progress": index.progress(),
+            "segments": index.segments.iter().map(segment).collect::<Vec<_>>(),
+        },
         "recall": recall.map(|report| json!({
             "target": report.target,
             "k": RecallTarget::K,
@@ -370,6 +416,24 @@ pub fn describe(config: &CollectionConfig, info: &CollectionInfo, recall: Option
             "ef_search": report.ef_search,
             "measured_at": report.measured_at_ms.map(Instant::format_millis),
         })),
+    })
+}
+
+/// One segment of `index.segments`.
+fn segment(segment: &SegmentIndex) -> Value {
+    let state = match segment.done {
+        _ if segment.is_ready() => "ready",
+        Some(_) => "building",
+        None => "waiting",
+    };
+    json!({
+        "id": segment.id,
+        "rows": segment.rows,
+        "kind": segment.serves.map_or(IndexKind::Flat, |built| built.kind),
+        "m": segment.serves.map(|built| built.m),
+        "ef_construct": segment.serves.map(|built| built.ef_construct),
+        "state": state,
+        "rows_done": u64::from(segment.rows) - segment.rows_pending(),
     })
 }
 
@@ -485,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_may_repeat_what_is_but_not_change_it() {
+    fn a_patch_changes_indexes_and_may_repeat_what_is() {
         let config = collection(Distance::Dot);
         let patch = |text: &str| parse::<PatchBody>(text.as_bytes()).and_then(|body| body.patch(&config));
         assert!(patch(r#"{"optimizers_config": {"indexing_threshold": 10000}}"#).is_ok());
@@ -493,7 +557,18 @@ mod tests {
             patch(r#"{"hnsw_config": {"m": 16, "on_disk": true}, "params": {"replication_factor": 1}}"#)
                 .is_ok()
         );
-        assert_eq!(patch(r#"{"hnsw_config": {"m": 32}}"#).unwrap_err().code(), "unsupported");
+        let changed = patch(r#"{"hnsw_config": {"m": 32}, "index": {"kind": "flat"}}"#).unwrap();
+        assert_eq!(changed.graph, GraphPatch { m: Some(32), ..GraphPatch::default() });
+        assert_eq!((changed.index, changed.recall_target), (Some(IndexKind::Flat), None));
+        let codes = |text: &str| patch(text).unwrap().graph.quantization;
+        assert_eq!(codes("{}"), None);
+        assert_eq!(codes(r#"{"quantization_config": null}"#), Some(None));
+        let int8 = r#"{"quantization_config": {"scalar": {"type": "int8"}}}"#;
+        assert_eq!(codes(int8), Some(Some(Quantization::INT8)));
+        assert_eq!(patch(r#"{"hnsw_config": {"m": 1}}"#).unwrap_err().code(), "invalid_index_parameters");
+        let error = patch(r#"{"index": {"kind": "hsnw"}}"#).unwrap_err();
+        assert_eq!(error.message(), "index.kind: \"hsnw\" is none of flat, hnsw");
+        assert_eq!(patch(r#"{"index": {"knid": "flat"}}"#).unwrap_err().code(), "unknown_field");
         assert_eq!(patch(r#"{"metadata": {"a": 1}}"#).unwrap_err().code(), "unsupported");
     }
 
