@@ -6,6 +6,7 @@
 //! I1 an index is immutable once published. I2 every row can be reached. I3 `search` returns only rows
 //! that match and are alive, nearest first, and says how many it looked at.
 mod beam;
+mod code_chunk;
 mod codes;
 mod entries;
 mod flat;
@@ -13,8 +14,13 @@ mod graph_build;
 mod graph_format;
 mod graph_header;
 mod graph_search;
+mod heal;
+mod insert;
 mod levels;
 mod links;
+mod merged;
+#[cfg(test)]
+mod merged_tests;
 mod near;
 mod prune;
 #[cfg(test)]
@@ -23,6 +29,8 @@ mod random;
 mod reach;
 mod rescore;
 mod scan;
+mod scan_codes;
+mod scanner;
 mod scratch;
 mod space;
 #[cfg(test)]
@@ -36,6 +44,9 @@ mod walk;
 pub use flat::{exact_rows, exact_scan};
 pub use graph_build::GraphBuilder;
 pub use graph_search::Graph;
+pub use merged::{GraphMade, MergeInputs};
+pub use scan_codes::ScanCodes;
+pub use scanner::{Run, Scanner};
 pub use top_k::TopK;
 
 use std::path::{Path, PathBuf};
@@ -137,6 +148,8 @@ pub trait VectorIndex: Send + Sync {
     fn bytes(&self) -> usize;
     /// Is its file mapped, so that the system may take its pages back?
     fn is_mapped(&self) -> bool;
+    /// The graph that it is, to be merged with others.
+    fn as_graph(&self) -> Option<&Graph>;
 }
 
 /// Why an index cannot be built, opened or searched.
