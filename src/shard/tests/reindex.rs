@@ -12,7 +12,7 @@ use crate::query::{Nearest, PayloadSelection, ReadOptions, Search, SearchRequest
 use crate::shard::{Shard, Tuning};
 use crate::store::Manifest;
 use crate::types::{
-    Built, CollectionConfig, Distance, Entry, GraphParams, IndexKind, IndexSpec, Outcome, WriteBatch,
+    CollectionConfig, Distance, Entry, GraphParams, IndexKind, IndexSpec, Outcome, WriteBatch,
 };
 
 fn spec(kind: IndexKind, m: u32, ef_construct: u32) -> IndexSpec {
@@ -62,6 +62,7 @@ fn check(shard: &Shard, model: &Model, vector: [f32; 2]) {
         score_threshold: None,
         exact: false,
         ef_search: Some(64),
+        codes: Default::default(),
         read: ReadOptions::default(),
     };
     let deadline = Instant::now() + Duration::from_secs(20);
