@@ -1,9 +1,11 @@
 //! Graphs of segments that are large enough to deserve one.
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::index::{BuildControl, Graph, GraphBuilder, GraphMade, IndexBuilder, IndexError, MergeInputs};
+use crate::index::{
+    BuildControl, Graph, GraphBuilder, GraphMade, IndexBuilder, IndexError, MergeInputs, VectorIndex,
+};
 use crate::store::StoreError;
 use crate::types::GraphParams;
 use crate::view::LiveSegment;
@@ -19,14 +21,11 @@ pub enum GraphError {
     Store(#[from] StoreError),
 }
 
-/// Where a segment's graph lies.
-pub fn graph_path(dir: &Path, segment: &LiveSegment) -> PathBuf {
-    dir.join(segment.id().file_name("graph"))
-}
-
-/// Does the segment deserve a graph that it hasn't got?
-pub fn lacks_graph(segment: &LiveSegment, params: &GraphParams) -> bool {
-    segment.rows() >= params.full_scan_threshold.max(2) && segment.graph.load().is_none()
+impl GraphError {
+    /// Was it stopped, since nobody wants it any more?
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Self::Index(IndexError::Cancelled) | Self::Store(StoreError::Stopped))
+    }
 }
 
 /// Bytes that building a segment's graph takes, roughly: the lists of links while they grow, packed as they are
@@ -45,39 +44,45 @@ pub fn merge_graph_bytes(segment: &LiveSegment, inputs: &[Arc<LiveSegment>], par
     build_bytes(segment, params) + renumbered + segment.rows() as usize * 32
 }
 
-/// Builds a segment's graph from nothing; it is to be opened, and the manifest to be told.
+/// Builds a segment's graph at `path` from nothing; it is to be read, and the manifest to be told.
 pub fn build_graph(
-    dir: &Path,
+    path: &Path,
     segment: &LiveSegment,
     builder: &dyn IndexBuilder,
     control: &BuildControl,
-) -> Result<PathBuf, GraphError> {
-    let path = graph_path(dir, segment);
-    builder.build(segment.vectors()?, &path, control)?;
-    Ok(path)
+) -> Result<(), GraphError> {
+    Ok(builder.build(segment.vectors()?, path, control)?)
 }
 
-/// Builds the graph of a segment that `inputs` were merged into, from theirs where that pays; it is to be opened, and
-/// the manifest to be told. `origins`: per row, its place among the inputs and its row there.
+/// Builds at `path` the graph of a segment that `inputs` were merged into, from theirs where that pays; it is to be
+/// read, and the manifest to be told. `origins`: per row, its place among the inputs and its row there.
 pub fn merge_graph(
-    dir: &Path,
+    path: &Path,
     segment: &LiveSegment,
     inputs: &[Arc<LiveSegment>],
     origins: &[(u32, u32)],
     builder: &GraphBuilder,
     control: &BuildControl,
 ) -> Result<GraphMade, GraphError> {
-    let graphs: Vec<_> = inputs.iter().map(|input| input.graph.load_full()).collect();
+    // One that was built otherwise is of no use, even if it could be merged: it would pass for what is wanted.
+    let is_alike = |input: &LiveSegment| {
+        input.built().is_some_and(|built| built.params(builder.params) == builder.params)
+    };
+    let graphs: Vec<_> =
+        inputs.iter().map(|input| input.graph.load_full().filter(|_| is_alike(input))).collect();
     let graphs: Vec<Option<&Graph>> = graphs.iter().map(|graph| graph.as_deref()?.as_graph()).collect();
     let inputs = MergeInputs { graphs: &graphs, origins };
-    Ok(builder.merge(segment.vectors()?, &inputs, &graph_path(dir, segment), control)?)
+    Ok(builder.merge(segment.vectors()?, &inputs, path, control)?)
 }
 
-/// Puts a graph that was built before into service. `leaving`: bytes of graphs that go when it has come.
-pub fn open_graph(path: &Path, segment: &LiveSegment, leaving: usize) -> Result<(), IndexError> {
+/// Reads a graph that was built before. `leaving`: bytes of graphs that go when it has come.
+pub fn read_graph(
+    path: &Path,
+    segment: &LiveSegment,
+    leaving: usize,
+) -> Result<Box<dyn VectorIndex>, IndexError> {
     let bytes = fs::metadata(path).map_err(|source| IndexError::Io { path: path.to_owned(), source })?.len();
     let graph =
         if segment.has_room_for_graph(bytes, leaving) { Graph::open(path) } else { Graph::open_mapped(path) };
-    segment.set_graph(Box::new(graph?));
-    Ok(())
+    Ok(Box::new(graph?))
 }

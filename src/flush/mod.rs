@@ -15,7 +15,5 @@ mod policy;
 
 pub use compactor::{Compacted, compact};
 pub use flusher::{Flushed, flush};
-pub use graphs::{
-    GraphError, build_bytes, build_graph, graph_path, lacks_graph, merge_graph, merge_graph_bytes, open_graph,
-};
+pub use graphs::{GraphError, build_bytes, build_graph, merge_graph, merge_graph_bytes, read_graph};
 pub use policy::{Plan, SegmentStats, plan};

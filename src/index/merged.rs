@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 
 use super::codes;
 use super::entries::choose_entries;
-use super::graph_build::{GraphBuilder, parts_of};
+use super::graph_build::GraphBuilder;
 use super::graph_format::{self, GraphFile, GraphParts};
 use super::heal::Survivors;
 use super::insert::{Build, links_max_of};
@@ -152,9 +152,9 @@ impl GraphBuilder {
             build.doors.extend(kept.first().map(|&(now, _)| now));
         }
         build.insert_all(&order, new_entries, &|row, links, near| renumbered.hint(row, links, near))?;
-        let (links_max, links) = build.finish(&nodes, &entries)?;
+        let lists = build.finish(&nodes, &entries)?;
         let made = GraphMade::Merged { kept: kept.len(), healed, inserted: order.len() };
-        Ok(Ok((parts_of(space, links_max, links, entries, twins), made)))
+        Ok(Ok((self.finished(space, lists, entries, twins, &nodes, control)?, made)))
     }
 
     /// Codes the rows, by the base's quantizer if it will do.
@@ -164,15 +164,16 @@ impl GraphBuilder {
         base: &Input<'_>,
         origins: &[(u32, u32)],
     ) -> Result<(), IndexError> {
-        let Some(chosen) = codes::choose(space, self.seed) else { return Ok(()) };
-        let before = base.file.codes().filter(|codes| codes.quantizer.bits == chosen.bits);
+        let asked = self.params.quantization;
+        let Some(chosen) = codes::to_build_on(space, asked, self.seed) else { return Ok(()) };
+        let before = base.file.codes().filter(|codes| codes.quantizer.kind() == chosen.kind());
         let again = before.and_then(|codes| codes::still_fits(codes.quantizer, space, self.seed));
         let encoded = match before.zip(again) {
-            Some((codes, again)) => space.encode(again, self.threads, &|row| {
+            Some((codes, again)) => space.encode_rest(again, self.threads, &|row| {
                 let &(place, then) = origins.get(row as usize)?;
                 (place == base.place).then(|| codes.stored(then))
             }),
-            None => space.encode(chosen, self.threads, &|_| None),
+            None => space.encode(chosen, self.threads),
         };
         encoded.map_err(IndexError::Memory)
     }

@@ -201,7 +201,7 @@ fn codes_are_those_that_their_quantizer_makes() {
     let mut space = super::space::Space::new(outcome.merged.data.block());
     let again = super::codes::still_fits(codes.quantizer, &space, SEED).unwrap();
     assert_eq!(again.error, codes.quantizer.error, "measured on the merged rows");
-    space.encode(again, 2, &|_| None).unwrap();
+    space.encode(again, 2).unwrap();
     let encoded = space.coded().unwrap();
     for row in 0..file.rows as u32 {
         assert!(codes.stored(row) == encoded.codes().stored(row), "row {row}");

@@ -86,9 +86,14 @@ impl<'a> Space<'a> {
         distance::dot(vector, vector) + self.lift_of(row).map_or(0.0, |lift| lift * lift)
     }
 
-    /// Codes every row; distances are estimates from then on. `stored`: codes that the same quantizer has made of
-    /// the same vectors before.
-    pub(super) fn encode(
+    /// Codes every row; distances are estimates from then on.
+    pub(super) fn encode(&mut self, quantizer: Quantizer, threads: usize) -> io::Result<()> {
+        self.encode_rest(quantizer, threads, &|_| None)
+    }
+
+    /// The same but for rows that have codes already: `stored` are those that such a quantizer has made of the same
+    /// vectors before.
+    pub(super) fn encode_rest(
         &mut self,
         quantizer: Quantizer,
         threads: usize,

@@ -85,14 +85,14 @@ fn graph_before_service(
     live: &LiveSegment,
 ) -> Result<Option<FileMeta>, GraphError> {
     let is_walked = inputs.iter().any(|input| input.graph.load().is_some());
-    if !is_walked || !flush::lacks_graph(live, &core.config.graph) {
+    if !is_walked || !core.indexing.lacks_any(live) {
         return Ok(None);
     }
-    let bytes = flush::merge_graph_bytes(live, inputs, &core.config.graph);
+    let bytes = flush::merge_graph_bytes(live, inputs, &core.indexing.wanted().graph);
     let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes) else { return Ok(None) };
     let leaving = inputs.iter().map(|input| input.graph_bytes()).sum();
-    let made = graph_of(core, live, building, leaving, |builder, control| {
-        flush::merge_graph(&core.segments_dir, live, inputs, origins, builder, control)
+    let made = graph_of(core, live, building, leaving, |path, builder, control| {
+        flush::merge_graph(path, live, inputs, origins, builder, control)
     });
     match made {
         Ok(graph) => Ok(Some(graph)),

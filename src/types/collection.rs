@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Distance;
+use super::{Distance, IndexKind, IndexSpec, Quantization, RecallTarget};
 
 /// Components of a vector at most: one row must stay well below a log entry's limit.
 pub const DIM_MAX: u32 = 65_536;
@@ -30,6 +30,12 @@ pub struct GraphParams {
     pub ef_construct: u32,
     /// Segments with fewer rows than this are scanned exactly. Default 10,000: below it a scan is as fast as a graph.
     pub full_scan_threshold: u32,
+    /// Build levels above the graph, as HNSW has them, to find where a walk starts? Default `auto`.
+    #[serde(skip_serializing_if = "Levels::is_auto")]
+    pub levels: Levels,
+    /// How vectors are coded in the graph. Default: as a sample of each segment says that they need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
 }
 
 impl GraphParams {
@@ -52,7 +58,65 @@ impl GraphParams {
 
 impl Default for GraphParams {
     fn default() -> Self {
-        Self { m: 16, ef_construct: 100, full_scan_threshold: 10_000 }
+        Self {
+            m: 16,
+            ef_construct: 100,
+            full_scan_threshold: 10_000,
+            levels: Levels::Auto,
+            quantization: None,
+        }
+    }
+}
+
+/// Levels above a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Levels {
+    /// Where they were measured to help: nowhere yet, see decision 15.
+    #[default]
+    Auto,
+    /// Build them.
+    On,
+    /// Walks start from some doors that are spread over the rows.
+    Off,
+}
+
+impl Levels {
+    /// Are they built?
+    pub fn are_built(self) -> bool {
+        self == Self::On
+    }
+
+    pub(super) fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+}
+
+/// Some of the parameters, to replace those that are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GraphPatch {
+    /// See [`GraphParams`].
+    pub m: Option<u32>,
+    /// See [`GraphParams`].
+    pub ef_construct: Option<u32>,
+    /// See [`GraphParams`].
+    pub full_scan_threshold: Option<u32>,
+    /// See [`GraphParams`].
+    pub levels: Option<Levels>,
+    /// See [`GraphParams`]; `Some(None)` leaves it to samples again.
+    pub quantization: Option<Option<Quantization>>,
+}
+
+impl GraphPatch {
+    /// The parameters, with these in place of those.
+    pub fn over(self, base: GraphParams) -> GraphParams {
+        GraphParams {
+            m: self.m.unwrap_or(base.m),
+            ef_construct: self.ef_construct.unwrap_or(base.ef_construct),
+            full_scan_threshold: self.full_scan_threshold.unwrap_or(base.full_scan_threshold),
+            levels: self.levels.unwrap_or(base.levels),
+            quantization: self.quantization.unwrap_or(base.quantization),
+        }
     }
 }
 
@@ -70,6 +134,22 @@ pub struct CollectionConfig {
     /// Index parameters.
     #[serde(default)]
     pub graph: GraphParams,
+    /// The kind of index that is wanted.
+    #[serde(default)]
+    pub index: IndexKind,
+    /// The recall that searches hold, where one is promised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall_target: Option<RecallTarget>,
+    /// Candidates kept while walking graphs that were found to hold the promise; so a restart needn't find them anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ef_search: Option<u32>,
     /// Creation time, milliseconds since the Unix epoch.
     pub created_ms: i64,
+}
+
+impl CollectionConfig {
+    /// The index that is wanted.
+    pub fn index_spec(&self) -> IndexSpec {
+        IndexSpec { kind: self.index, graph: self.graph }
+    }
 }

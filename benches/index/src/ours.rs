@@ -5,7 +5,7 @@ use proximadb::index::{
     BuildControl, Graph, GraphBuilder, IndexBuilder, IndexQuery, VectorBlock, VectorIndex, exact_rows,
     exact_scan,
 };
-use proximadb::types::{Distance, GraphParams};
+use proximadb::types::{CodedSearch, Distance, GraphParams, Levels, Quantization};
 use serde_json::Value;
 
 use crate::Result;
@@ -18,12 +18,13 @@ pub struct Ours {
     graph: Option<Graph>,
     /// Is the graph's file to be mapped, rather than read into memory?
     mapped: bool,
+    codes: CodedSearch,
 }
 
 impl Ours {
     /// Nothing built or opened yet.
     pub fn new(data: DataSet, mapped: bool) -> Self {
-        Self { data, graph: None, mapped }
+        Self { data, graph: None, mapped, codes: CodedSearch::default() }
     }
 
     fn block(&self) -> VectorBlock<'_> {
@@ -43,6 +44,7 @@ impl Ours {
             matching,
             alive: &|_| true,
             alive_rows,
+            codes: self.codes,
             deadline: None,
         };
         let mut hits = graph.search(block, &query)?;
@@ -68,6 +70,8 @@ impl Engine for Ours {
         let params = GraphParams {
             m: number("m", base.m),
             ef_construct: number("ef_construct", base.ef_construct),
+            levels: if params["levels"] == "on" { Levels::On } else { base.levels },
+            quantization: serde_json::from_value::<Option<Quantization>>(params["quantization"].clone())?,
             ..base
         };
         let builder = GraphBuilder { params, threads, seed: 1 };

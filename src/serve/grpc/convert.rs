@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use proximadb_proto::v1;
 
-use crate::engine::Wait;
+use super::quantization;
+use crate::engine::{IndexReport, RecallReport, SegmentIndex, Wait};
 use crate::query::{
     Filter, FreshAsOf, Freshness, Hit, Nearest, PayloadSelection, PointSelector, ReadOptions, Record,
     SearchRequest,
@@ -15,7 +16,10 @@ use crate::serve::limits::Limits;
 use crate::serve::wire::payload::top_level_fields;
 use crate::serve::wire::query::ef_search;
 use crate::serve::wire::read::limit;
-use crate::types::{CollectionConfig, Distance, GraphParams, Lsn, PointId, Position};
+use crate::types::{
+    CollectionConfig, Distance, GraphParams, GraphPatch, IndexKind, Levels, Lsn, PointId, Position,
+    RecallTarget,
+};
 
 pub(super) fn point_id(id: Option<v1::PointId>, at: &str) -> Result<PointId, ApiError> {
     match id.and_then(|id| id.form) {
@@ -202,6 +206,7 @@ pub(super) fn search(
         score_threshold: query.score_threshold,
         exact: query.exact,
         ef_search: ef_search(ef, limits, at.trim_end_matches('.'))?,
+        codes: quantization::codes(query.codes, at)?,
         read,
     };
     Ok((request, with_freshness))
@@ -251,12 +256,34 @@ fn distance_out(distance: Distance) -> v1::Distance {
     }
 }
 
-pub(super) fn graph(graph: Option<v1::GraphParams>) -> GraphParams {
+pub(super) fn graph(graph: Option<v1::GraphParams>) -> Result<GraphParams, ApiError> {
     let (given, default) = (graph.unwrap_or_default(), GraphParams::default());
-    GraphParams {
+    Ok(GraphParams {
         m: if given.m == 0 { default.m } else { given.m },
         ef_construct: if given.ef_construct == 0 { default.ef_construct } else { given.ef_construct },
         full_scan_threshold: given.full_scan_threshold.unwrap_or(default.full_scan_threshold),
+        levels: levels(given.levels)?,
+        quantization: quantization::read(given.quantization)?,
+    })
+}
+
+fn levels(given: i32) -> Result<Levels, ApiError> {
+    match v1::Levels::try_from(given) {
+        Ok(v1::Levels::Unspecified) => Ok(Levels::Auto),
+        Ok(v1::Levels::On) => Ok(Levels::On),
+        Ok(v1::Levels::Off) => Ok(Levels::Off),
+        Err(_) => {
+            let problem = format!("{given} is not a value of Levels");
+            Err(ApiError::invalid("invalid_request", "graph.levels", problem))
+        }
+    }
+}
+
+fn levels_out(levels: Levels) -> v1::Levels {
+    match levels {
+        Levels::Auto => v1::Levels::Unspecified,
+        Levels::On => v1::Levels::On,
+        Levels::Off => v1::Levels::Off,
     }
 }
 
@@ -270,8 +297,74 @@ pub(super) fn config(config: &CollectionConfig) -> v1::CollectionConfig {
             m: config.graph.m,
             ef_construct: config.graph.ef_construct,
             full_scan_threshold: Some(config.graph.full_scan_threshold),
+            levels: levels_out(config.graph.levels).into(),
+            quantization: quantization::write(config.graph.quantization),
         }),
         created_ms: config.created_ms,
+        recall_target: config.recall_target.map(RecallTarget::share),
+        index: index_kind_out(config.index).into(),
+    }
+}
+
+pub(super) fn graph_patch(graph: v1::GraphParams) -> Result<GraphPatch, ApiError> {
+    let given = |value: u32| Some(value).filter(|value| *value > 0);
+    let says_levels = graph.levels != v1::Levels::Unspecified as i32;
+    Ok(GraphPatch {
+        m: given(graph.m),
+        ef_construct: given(graph.ef_construct),
+        full_scan_threshold: graph.full_scan_threshold,
+        levels: says_levels.then(|| levels(graph.levels)).transpose()?,
+        quantization: quantization::read(graph.quantization)?.map(Some),
+    })
+}
+
+/// `None` where none is named.
+pub(super) fn index_kind(kind: i32) -> Result<Option<IndexKind>, ApiError> {
+    match v1::IndexKind::try_from(kind) {
+        Ok(v1::IndexKind::Unspecified) => Ok(None),
+        Ok(v1::IndexKind::Flat) => Ok(Some(IndexKind::Flat)),
+        Ok(v1::IndexKind::Hnsw) => Ok(Some(IndexKind::Hnsw)),
+        Err(_) => Err(ApiError::invalid("invalid_request", "index", format!("there is no kind {kind}"))),
+    }
+}
+
+fn index_kind_out(kind: IndexKind) -> v1::IndexKind {
+    match kind {
+        IndexKind::Flat => v1::IndexKind::Flat,
+        IndexKind::Hnsw => v1::IndexKind::Hnsw,
+    }
+}
+
+pub(super) fn index(report: &IndexReport) -> v1::Index {
+    let segment = |segment: &SegmentIndex| v1::SegmentIndex {
+        id: segment.id.to_string(),
+        rows: segment.rows.into(),
+        kind: index_kind_out(segment.serves.map_or(IndexKind::Flat, |built| built.kind)).into(),
+        m: segment.serves.map_or(0, |built| built.m),
+        ef_construct: segment.serves.map_or(0, |built| built.ef_construct),
+        ready: segment.is_ready(),
+        rows_done: u64::from(segment.rows) - segment.rows_pending(),
+    };
+    v1::Index {
+        ready: report.is_ready(),
+        progress: report.progress(),
+        segments: report.segments.iter().map(segment).collect(),
+    }
+}
+
+pub(super) fn recall_target(share: f64) -> Result<RecallTarget, ApiError> {
+    RecallTarget::new(share).map_err(|problem| ApiError::invalid("invalid_request", "recall_target", problem))
+}
+
+pub(super) fn recall(report: RecallReport) -> v1::Recall {
+    v1::Recall {
+        target: report.target.share(),
+        measured: report.measured,
+        confidence_low: report.confidence.map(|(low, _)| low),
+        confidence_high: report.confidence.map(|(_, high)| high),
+        samples: report.samples,
+        ef_search: u32::try_from(report.ef_search).unwrap_or(u32::MAX),
+        measured_at_ms: report.measured_at_ms,
     }
 }
 

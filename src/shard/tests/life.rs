@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::fixture::{config, flush, id, open, runtime, settle, upserts, write};
-use crate::flush::graph_path;
 use crate::index::{BuildControl, GraphBuilder, IndexBuilder, IndexQuery, exact_scan};
 use crate::query::{Filter, find, for_each_match};
 use crate::shard::upkeep::{SEED, collect};
@@ -227,10 +226,12 @@ fn a_merged_segments_graph_is_made_of_its_inputs_graphs() {
     let live = shard.segments().pop().unwrap();
     assert_eq!((shard.info().segments, live.rows(), shard.info().indexed_points), (1, 1140, 1140));
     // From nothing another would have come out.
-    let builder = GraphBuilder { params: config().graph, threads: 1, seed: SEED };
+    let origin = live.graph_origin().unwrap();
+    let builder =
+        GraphBuilder { params: origin.built.params(config().graph), threads: 1, seed: SEED };
     let fresh = dir.path().join("fresh.graph");
     builder.build(live.vectors().unwrap(), &fresh, &BuildControl::default()).unwrap();
-    let merged = graph_path(&shard.core.segments_dir, &live);
+    let merged = shard.core.segments_dir.join(&origin.name);
     assert!(std::fs::read(merged).unwrap() != std::fs::read(fresh).unwrap());
     let mut found = 0;
     for query in 0..40 {
