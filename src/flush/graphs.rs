@@ -71,7 +71,12 @@ pub fn merge_graph(
     builder: &GraphBuilder,
     control: &BuildControl,
 ) -> Result<GraphMade, GraphError> {
-    let graphs: Vec<_> = inputs.iter().map(|input| input.graph.load_full()).collect();
+    // One that was built otherwise is of no use, even if it could be merged: it would pass for what is wanted.
+    let is_alike = |input: &LiveSegment| {
+        input.built().is_some_and(|built| built.params(builder.params) == builder.params)
+    };
+    let graphs: Vec<_> =
+        inputs.iter().map(|input| input.graph.load_full().filter(|_| is_alike(input))).collect();
     let graphs: Vec<Option<&Graph>> = graphs.iter().map(|graph| graph.as_deref()?.as_graph()).collect();
     let inputs = MergeInputs { graphs: &graphs, origins };
     Ok(builder.merge(segment.vectors()?, &inputs, path, control)?)

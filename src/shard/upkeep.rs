@@ -453,7 +453,7 @@ fn tell_graph(core: &Core, live: &LiveSegment, made: GraphMade, built: Built, to
 }
 
 /// The same rows give the same graph on every node of the same SIMD level.
-const SEED: u64 = 0x7072_6F78_696D_6131;
+pub(super) const SEED: u64 = 0x7072_6F78_696D_6131;
 
 /// Deletes files that no kept manifest names, unless somebody is writing.
 pub(super) fn collect(core: &Core) {

@@ -5,7 +5,8 @@
 //! ```
 //! `base`, `more`, `parts`: rows of the largest segment, and of `parts` others together, from the data's rows in
 //! order. `dead`: per cent of all rows that have died. `rounds`: instead, so often `replaced` per cent of `base`
-//! rows die and as many others, which a new segment holds, take their place. One JSON line per graph.
+//! rows die and as many others, which a new segment holds, take their place. One JSON line per graph; of rounds, for
+//! every `fresh_every`th.
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -231,8 +232,8 @@ impl Bench {
             }
             let newcomers = self.segment(newcomers)?;
             let (merged, took) = self.merge(&[segment, newcomers], doomed)?;
-            self.tell(&format!("merged {round}"), &took, &merged.vectors, &merged.graph)?;
             if round % fresh_every == 0 || round == rounds {
+                self.tell(&format!("merged {round}"), &took, &merged.vectors, &merged.graph)?;
                 let (fresh, took) = self.fresh(&merged.vectors)?;
                 self.tell(&format!("fresh {round}"), &took, &merged.vectors, &fresh)?;
             }
