@@ -23,7 +23,7 @@ class Variant:
 
 
 # The order is that of tables and legends.
-GROUPS = ["ProximaDB", "hnswlib", "faiss HNSW", "faiss IVF-PQ", "faiss RaBitQ", "usearch", "hnsw_rs"]
+GROUPS = ["ProximaDB", "ProximaDB IVF", "hnswlib", "faiss HNSW", "faiss IVF-PQ", "faiss RaBitQ", "usearch", "hnsw_rs"]
 PEERS = ["hnswlib", "faiss HNSW", "faiss IVF-PQ", "faiss RaBitQ", "usearch"]
 
 
@@ -33,6 +33,7 @@ def variants(rows: int, dim: int) -> list[Variant]:
     out = [
         Variant("ProximaDB", "proximadb", "default", {}, {}),
         Variant("ProximaDB", "proximadb-mapped", "default, mapped", {}, {}),
+        Variant("ProximaDB IVF", "proximadb-ivf", "default", {}, {}),
     ]
     out += [Variant("hnswlib", "hnswlib", f"M {m}, efC {ef}", {"m": m, "ef_construct": ef}, {}) for m, ef in graphs]
     for m, ef, store in [(16, 128, "Flat"), (32, 256, "Flat"), (32, 256, "SQ8")]:

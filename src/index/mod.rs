@@ -13,6 +13,7 @@ mod flat;
 mod graph_build;
 mod graph_format;
 mod graph_search;
+mod ivf;
 mod links;
 mod near;
 mod prune;
@@ -33,6 +34,7 @@ mod walk;
 pub use flat::{exact_rows, exact_scan};
 pub use graph_build::GraphBuilder;
 pub use graph_search::Graph;
+pub use ivf::{Ivf, IvfBuilder};
 pub use top_k::TopK;
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! ProximaDB's index, and hnsw_rs beside it, for `make bench-index`.
 //!
 //! ```text
-//! proximadb-bench-index proximadb|proximadb-mapped|hnsw_rs DATA_FOLDER
+//! proximadb-bench-index proximadb|proximadb-mapped|proximadb-ivf|proximadb-ivf-mapped|hnsw_rs DATA_FOLDER
 //! ```
 //! Reads one command a line from standard input and answers each with one line, both JSON: `build`, `open`,
 //! `search`, `filter`. The driver (`run.py`) decides what to ask and scores what comes back; `peers.py`

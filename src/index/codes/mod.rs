@@ -86,7 +86,7 @@ impl Quantizer {
     }
 
     /// Rotates a vector (and its lift, if the space has one) into `out`, and subtracts the centre.
-    fn residual(&self, vector: &[f32], lift: Option<f32>, out: &mut Vec<f32>) {
+    pub(super) fn residual(&self, vector: &[f32], lift: Option<f32>, out: &mut Vec<f32>) {
         out.clear();
         out.extend_from_slice(vector);
         out.extend(lift);
@@ -109,10 +109,43 @@ impl Quantizer {
         factors
     }
 
+    /// Encodes what is left of a rotated vector after subtracting a centre of the caller's.
+    pub(super) fn encode_residual(
+        &self,
+        residual: &[f32],
+        code: &mut [u8],
+        work: &mut EncodeWork,
+    ) -> [f32; FACTORS] {
+        let factors = encode::encode(self.bits, residual, &mut work.levels);
+        codes::pack(self.bits, &work.levels, code);
+        factors
+    }
+
     /// Prepares a vector for comparisons.
     pub(super) fn prepare(&self, vector: &[f32], lift: Option<f32>, query: &mut CodedQuery) {
         let mut rotated = std::mem::take(&mut query.rotated);
         self.residual(vector, lift, &mut rotated);
+        query.set(rotated);
+    }
+
+    /// Prepares a rotated vector for comparisons with rows that were encoded around `centre`.
+    pub(super) fn prepare_around(&self, rotated: &[f32], centre: &[f32], query: &mut CodedQuery) {
+        let mut residual = std::mem::take(&mut query.rotated);
+        residual.clear();
+        residual.extend(rotated.iter().zip(centre).map(|(x, centre)| x - centre));
+        query.set(residual);
+    }
+}
+
+impl CodedQuery {
+    /// `|q|²`.
+    pub(super) fn square(&self) -> f32 {
+        self.square
+    }
+
+    /// Makes integers of a rotated residual.
+    fn set(&mut self, rotated: Vec<f32>) {
+        let query = self;
         let (greatest, square) = encode::greatest_and_square(&rotated);
         query.square = square;
         query.scale = greatest / 127.0;
@@ -154,6 +187,26 @@ impl Codes<'_> {
         }
     }
 
+    /// The same for rows that lie one behind the other, from `first` on.
+    #[inline]
+    pub(super) fn distances_run(&self, query: &CodedQuery, first: u32, out: &mut [f32]) {
+        const AT_ONCE: usize = 64;
+        let mut dots = [0; AT_ONCE];
+        let (bits, stride) = (self.quantizer.bits, self.quantizer.stride());
+        let offset = middle(bits) * query.sum;
+        let first = first as usize;
+        let rows = self.packed[first * stride..].chunks(AT_ONCE * stride);
+        let factors = self.factors.as_chunks::<FACTORS>().0[first..].chunks(AT_ONCE);
+        for ((out, rows), factors) in out.chunks_mut(AT_ONCE).zip(rows).zip(factors) {
+            let dots = &mut dots[..out.len()];
+            codes::dot_many(bits, &query.values, &rows[..out.len() * stride], dots);
+            for ((out, &dot), &[square, scale]) in out.iter_mut().zip(dots.iter()).zip(factors) {
+                let product = (2 * dot - offset) as f32 * query.scale;
+                *out = query.square + square - 2.0 * scale * product;
+            }
+        }
+    }
+
     /// Makes a query of a row's code.
     pub(super) fn decode(&self, row: u32, query: &mut CodedQuery) {
         let stride = self.quantizer.stride();
@@ -170,7 +223,13 @@ impl Codes<'_> {
     pub(super) fn slack(&self, query: &CodedQuery, row: u32) -> f32 {
         /// Of an estimate's error; one row in a thousand lies beyond.
         const DEVIATIONS: f32 = 3.0;
-        DEVIATIONS * self.quantizer.error * 2.0 * (query.square * self.factors_of(row)[0]).sqrt()
+        DEVIATIONS * self.quantizer.error * self.unit(query, row)
+    }
+
+    /// What the error of a row's estimate is a multiple of: `2 |r| |q|`.
+    #[inline]
+    pub(super) fn unit(&self, query: &CodedQuery, row: u32) -> f32 {
+        2.0 * (query.square * self.factors_of(row)[0]).sqrt()
     }
 
     #[inline]
