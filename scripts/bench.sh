@@ -69,6 +69,7 @@ if [ "$WHAT" != micro ]; then
   load ingest-grpc --dim 128 --rows "$(rows 400000)"
   load ingest-grpc --dim 768 --rows "$(rows 100000)"
   load search
+  load search --door grpc
   load startup --dim 128 --rows "$(rows 1000000)"
   echo
   "$TARGET/release/proximadb-loadtest" table <"$RESULTS"

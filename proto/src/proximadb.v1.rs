@@ -11,6 +11,38 @@ pub struct GraphParams {
     /// Segments with fewer rows are scanned. Default 10,000.
     #[prost(uint32, optional, tag = "3")]
     pub full_scan_threshold: ::core::option::Option<u32>,
+    /// How vectors are coded in the graph. Absent: as a sample of each segment says that they need.
+    #[prost(message, optional, tag = "4")]
+    pub quantization: ::core::option::Option<Quantization>,
+    #[prost(enumeration = "Levels", tag = "5")]
+    pub levels: i32,
+}
+/// A kind of codes. Full vectors are kept beside them whatever is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Quantization {
+    #[prost(oneof = "quantization::Kind", tags = "1, 2, 3, 4, 5")]
+    pub kind: ::core::option::Option<quantization::Kind>,
+}
+/// Nested message and enum types in `Quantization`.
+pub mod quantization {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        /// The vectors themselves, with no code; the value means nothing.
+        #[prost(bool, tag = "1")]
+        None(bool),
+        /// Half-precision floats; the value means nothing.
+        #[prost(bool, tag = "2")]
+        F16(bool),
+        /// A signed byte per component; the value means nothing.
+        #[prost(bool, tag = "3")]
+        Int8(bool),
+        /// So many bits per rotated component: 1, 2, 4 or 7.
+        #[prost(uint32, tag = "4")]
+        RabitqBits(u32),
+        /// A byte for so many bytes of floats: 4, 8, 16, 32 or 64.
+        #[prost(uint32, tag = "5")]
+        ProductCompression(u32),
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateCollectionRequest {
@@ -142,6 +174,37 @@ impl Distance {
             "DISTANCE_COSINE" => Some(Self::Cosine),
             "DISTANCE_DOT" => Some(Self::Dot),
             "DISTANCE_L2" => Some(Self::L2),
+            _ => None,
+        }
+    }
+}
+/// Levels above the graph, as HNSW has them, to find where a walk starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Levels {
+    /// Where they were measured to help.
+    Unspecified = 0,
+    On = 1,
+    Off = 2,
+}
+impl Levels {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LEVELS_UNSPECIFIED",
+            Self::On => "LEVELS_ON",
+            Self::Off => "LEVELS_OFF",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LEVELS_UNSPECIFIED" => Some(Self::Unspecified),
+            "LEVELS_ON" => Some(Self::On),
+            "LEVELS_OFF" => Some(Self::Off),
             _ => None,
         }
     }
@@ -1621,6 +1684,9 @@ pub struct QueryRequest {
     pub ef_search: u64,
     #[prost(message, optional, tag = "12")]
     pub read: ::core::option::Option<ReadOptions>,
+    /// Absent: as the collection's codes ask for.
+    #[prost(message, optional, tag = "13")]
+    pub codes: ::core::option::Option<CodedSearch>,
     #[prost(oneof = "query_request::Nearest", tags = "2, 3")]
     pub nearest: ::core::option::Option<query_request::Nearest>,
 }
@@ -1635,6 +1701,19 @@ pub mod query_request {
         #[prost(message, tag = "3")]
         Id(super::PointId),
     }
+}
+/// How a search uses the codes of graphs.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct CodedSearch {
+    /// Answer with estimates, without a look at full vectors.
+    #[prost(bool, tag = "1")]
+    pub no_rescore: bool,
+    /// Keep at least so many times the rows wanted while walking, 1 to 1,000; 0 is 1.
+    #[prost(double, tag = "2")]
+    pub oversampling: f64,
+    /// Walk on full vectors instead.
+    #[prost(bool, tag = "3")]
+    pub ignore: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueryResponse {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::Ended;
 use super::client::{Client, ClientArgs, ClientError, finish, print_json};
 use super::table::Table;
+use crate::types::{Compression, Quantization, RabitqBits};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum CollectionCommand {
@@ -51,6 +52,13 @@ pub struct CreateArgs {
     /// Segments with fewer rows are scanned [default: 10000].
     #[arg(long)]
     full_scan_threshold: Option<u32>,
+    /// Build levels above the graph: auto, on or off [default: auto].
+    #[arg(long, value_parser = ["auto", "on", "off"])]
+    levels: Option<String>,
+    /// How vectors are coded in the graph: none, f16, int8, rabitq1, rabitq2, rabitq4, rabitq7, product4, product8,
+    /// product16, product32 or product64 [default: as a sample of each segment says that they need].
+    #[arg(long, value_parser = quantization)]
+    quantization: Option<Quantization>,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -130,7 +138,9 @@ async fn create(args: &CreateArgs) -> Result<(), ClientError> {
             "m": args.m,
             "ef_construct": args.ef_construct,
             "full_scan_threshold": args.full_scan_threshold,
+            "levels": args.levels,
         },
+        "quantization_config": args.quantization,
     });
     let client = Client::new(&args.client)?;
     client.call(Method::PUT, &["collections", &args.name], &[], Some(body.to_string())).await?;
@@ -157,6 +167,10 @@ async fn describe(name: &str, args: &ClientArgs) -> Result<(), ClientError> {
     println!("collection   {name}");
     println!("vectors      {} × {}", plain(&vectors["size"]), plain(&vectors["distance"]));
     println!("graph        m {}, ef_construct {}", graph["m"], graph["ef_construct"]);
+    match &facts["config"]["quantization_config"] {
+        Value::Null => println!("codes        as segments need"),
+        chosen => println!("codes        {chosen}"),
+    }
     println!("status       {}", plain(&facts["status"]));
     println!("points       {} ({} in a graph)", facts["points_count"], facts["indexed_vectors_count"]);
     println!("segments     {}", facts["segments_count"]);
@@ -189,7 +203,48 @@ async fn delete(name: &str, args: &ClientArgs) -> Result<(), ClientError> {
     Ok(())
 }
 
+/// A kind of codes by its name and number.
+fn quantization(text: &str) -> Result<Quantization, String> {
+    let (name, number) = text.split_at(text.find(|c: char| c.is_ascii_digit()).unwrap_or(text.len()));
+    let number = number.parse().ok();
+    match (name, number) {
+        ("none", None) => Ok(Quantization::None {}),
+        ("f", Some(16)) => Ok(Quantization::F16 {}),
+        ("int", Some(8)) => Ok(Quantization::INT8),
+        ("rabitq", Some(bits)) => RabitqBits::try_from(bits).map(Quantization::rabitq),
+        ("product", Some(factor)) => {
+            let compression = Compression::of(factor);
+            compression
+                .map(Quantization::product)
+                .ok_or_else(|| format!("product has no compression {factor}"))
+        }
+        _ => Err("give none, f16, int8, rabitq and its bits, or product and how much smaller it is".into()),
+    }
+}
+
 /// A value without quotes.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_by_name() {
+        let cases = [
+            ("none", r#"{"none":{}}"#),
+            ("f16", r#"{"f16":{}}"#),
+            ("int8", r#"{"scalar":{"type":"int8"}}"#),
+            ("rabitq2", r#"{"rabitq":{"bits":2}}"#),
+            ("product32", r#"{"product":{"compression":"x32"}}"#),
+        ];
+        for (text, meant) in cases {
+            assert_eq!(quantization(text).map(|codes| json!(codes).to_string()), Ok(meant.to_string()));
+        }
+        for wrong in ["", "rabitq", "rabitq3", "product5", "f32", "int8x", "none1"] {
+            assert!(quantization(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -12,7 +12,8 @@ use proximadb_kernels::heap;
 
 use super::{Collection, Collections};
 use crate::memory::{MemoryBudget, Purpose, anonymous_bytes};
-use crate::view::LiveSegment;
+use crate::memtable::Block;
+use crate::view::{LiveSegment, Snapshot};
 
 /// Between looks. While it passes, writers bring at most what is left between the tight mark and the limit.
 const TICK: Duration = Duration::from_millis(20);
@@ -83,7 +84,8 @@ impl Keeping {
         let excess = self.budget.excess();
         if excess > 0 {
             let collections: Vec<Arc<Collection>> = self.collections.read().values().cloned().collect();
-            let dropped = drop_columns(&collections, excess);
+            let mut dropped = drop_columns(&collections, excess);
+            dropped += drop_scan_codes(&collections, excess.saturating_sub(dropped));
             if self.budget.held(Purpose::Memtables) >= self.budget.limit() / MEMTABLES_MIN {
                 flush_largest(&collections, excess.saturating_sub(dropped));
             }
@@ -138,6 +140,29 @@ fn drop_columns(collections: &[Arc<Collection>], excess: usize) -> usize {
         }
         dropped += live.segment.drop_columns();
         metrics::counter!("proximadb_memory_relief_total", "action" => "drop columns").increment(1);
+    }
+    dropped
+}
+
+/// Lets go of codes that scans can make again, largest first; returns the bytes.
+fn drop_scan_codes(collections: &[Arc<Collection>], excess: usize) -> usize {
+    if excess == 0 {
+        return 0;
+    }
+    let snapshots: Vec<Snapshot> = collections.iter().map(|one| one.shard().snapshot()).collect();
+    let blocks: Vec<Arc<Block>> = snapshots.iter().flat_map(Snapshot::blocks).collect();
+    let segments = snapshots.iter().flat_map(|snapshot| &snapshot.view.segments);
+    let codes = segments.map(|live| live.scan_codes()).chain(blocks.iter().map(|block| block.scan_codes()));
+    let mut codes: Vec<_> =
+        codes.map(|codes| (codes.bytes(), codes)).filter(|(bytes, _)| *bytes > 0).collect();
+    codes.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+    let mut dropped = 0;
+    for (_, codes) in codes {
+        if dropped >= excess {
+            break;
+        }
+        dropped += codes.forget();
+        metrics::counter!("proximadb_memory_relief_total", "action" => "drop scan codes").increment(1);
     }
     dropped
 }

@@ -1,4 +1,4 @@
-//! Exact search: memtables, segments without a graph, few matching rows; and the truth for tests.
+//! Exact search that computes every distance: the truth for tests and figures. See `scanner` for what searches use.
 use proximadb_kernels::distance;
 
 use super::{IndexHits, TopK, VectorBlock};
@@ -74,7 +74,7 @@ pub fn exact_rows(
 }
 
 /// Internal distances from the query to contiguous rows.
-fn distances_many(kind: Distance, query: &[f32], rows: &[f32], out: &mut [f32]) {
+pub(super) fn distances_many(kind: Distance, query: &[f32], rows: &[f32], out: &mut [f32]) {
     match kind {
         Distance::L2 => distance::l2_squared_many(query, rows, out),
         Distance::Cosine | Distance::Dot => {

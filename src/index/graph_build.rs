@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use super::codes;
 use super::entries::choose_entries;
 use super::graph_format::{self, GraphParts};
+use super::levels::{self, LevelParts};
 use super::links::{LinksMut, NONE, ROWS_MAX, slots_for};
 use super::near::Near;
 use super::prune::{ALPHA, Pruner};
@@ -73,7 +74,8 @@ impl GraphBuilder {
         }
         let twins = find_twins(vectors);
         let mut space = Space::new(vectors);
-        if let Some(quantizer) = codes::choose(&space, self.seed) {
+        let asked = self.params.quantization;
+        if let Some(quantizer) = codes::to_build_on(&space, asked, self.seed) {
             space.encode(quantizer, self.threads).map_err(IndexError::Memory)?;
         }
         let mut random = Random::new(self.seed);
@@ -85,13 +87,12 @@ impl GraphBuilder {
         space.longest_first(&mut others);
         let order = [&entries[..], &others].concat();
 
-        let mut build = Build::new(&space, &self.params, self.threads, control);
         control.done.fetch_add(twins.len() as u64, Ordering::Relaxed);
-        build.insert_all(&order, &entries)?;
-        build.trim(&nodes)?;
-        let ef = build.ef;
-        relink_unreached(&space, &mut build.links, build.links_max, &entries, &nodes, ef)?;
-        let (links_max, links) = (build.links_max, build.links);
+        let (links_max, links) = self.linked(&space, &order, &nodes, &entries, control)?;
+        let levels = self.levels(vectors, &nodes, control)?;
+        if let Some(quantizer) = codes::to_walk_on(&space, asked, self.seed, self.threads) {
+            space.encode(quantizer, self.threads).map_err(IndexError::Memory)?;
+        }
         Ok(GraphParts {
             distance: vectors.distance,
             dim: vectors.dim,
@@ -102,7 +103,58 @@ impl GraphBuilder {
             twins,
             lifted_square: space.lifted_square,
             coded: space.into_coded(),
+            levels,
         })
+    }
+
+    /// Links all `nodes`, inserted in order. Also says how long lists may be.
+    fn linked(
+        &self,
+        space: &Space<'_>,
+        order: &[u32],
+        nodes: &[u32],
+        entries: &[u32],
+        control: &BuildControl,
+    ) -> Result<(usize, LinksMut), IndexError> {
+        let mut build = Build::new(space, &self.params, self.threads, control);
+        build.insert_all(order, entries)?;
+        build.trim(nodes)?;
+        let ef = build.ef;
+        relink_unreached(space, &mut build.links, build.links_max, entries, nodes, ef)?;
+        Ok((build.links_max, build.links))
+    }
+
+    /// The levels above the graph of `nodes`, which are in random order.
+    fn levels(
+        &self,
+        vectors: VectorBlock<'_>,
+        nodes: &[u32],
+        control: &BuildControl,
+    ) -> Result<LevelParts, IndexError> {
+        if !self.params.levels.are_built() {
+            return Ok(LevelParts::default());
+        }
+        let sizes = levels::sizes(nodes.len(), self.params.m as usize);
+        let rows = nodes[..sizes.first().copied().unwrap_or(0)].to_vec();
+        let mut links = Vec::new();
+        for &size in sizes.iter().rev().skip(1).rev() {
+            let gathered: Vec<f32> = rows[..size].iter().flat_map(|&row| vectors.row(row)).copied().collect();
+            let mut space = Space::new(VectorBlock { rows: &gathered, ..vectors });
+            if let Some(quantizer) = codes::to_build_on(&space, self.params.quantization, self.seed) {
+                space.encode(quantizer, self.threads).map_err(IndexError::Memory)?;
+            }
+            let all: Vec<u32> = (0..size as u32).collect();
+            let doors = choose_entries(&space, &all, &mut Random::new(self.seed));
+            let mut others: Vec<u32> = all.iter().copied().filter(|node| !doors.contains(node)).collect();
+            space.longest_first(&mut others);
+            let order = [&doors[..], &others].concat();
+            // They have been counted as inserted already.
+            control.done.fetch_sub(size as u64, Ordering::Relaxed);
+            let (links_max, mut level) = self.linked(&space, &order, &all, &doors, control)?;
+            level.shrink(links_max);
+            links.push(level);
+        }
+        Ok(LevelParts { rows, sizes, links })
     }
 }
 

@@ -1,9 +1,9 @@
-//! The `.graph` file, byte for byte. Version 2; all numbers little-endian.
+//! The `.graph` file, byte for byte. Version 3; all numbers little-endian.
 //!
 //! ```text
 //!  offset  bytes  what
 //!       0      8  magic "PXGRAPH\n"
-//!       8      4  version: 2
+//!       8      4  version: 3
 //!      12      4  distance: 0 cosine, 1 dot, 2 l2
 //!      16      4  components per row
 //!      20      4  rows, n (up to 2^31)
@@ -11,12 +11,19 @@
 //!      28      4  bytes of a link, w: 3, or 4 from 2^24 rows on
 //!      32      4  entries, e
 //!      36      4  twin pairs, t
-//!      40      4  bits per component of a code: 4 or 7; 0 if there are no codes
+//!      40      4  codes: 0 none, 1 RaBitQ, 2 half floats, 3 bytes, 4 product
 //!      44      4  f32: square of the length that lifted rows have (see `space`); 0 but for dot
 //!      48      8  seed of the rotation
 //!      56      4  f32: standard deviation of an estimate's error (see `codes`)
-//!      60      4  crc32c of bytes 0..60
-//!      64    4 e  entries: rows that walks start from; at least one unless n is 0
+//!      60      4  of the codes: bits per component (RaBitQ 1, 2, 4, 7), or components that share a byte
+//!                 (product); 16 for half floats, 8 for bytes, 0 for none
+//!      64      4  are vectors rotated before they are coded? 0 or 1
+//!      68      4  f32: times more candidates that a walk on these codes keeps; at least 1
+//!      72      4  levels above the graph, up to 8; 0 if there are none
+//!      76     32  rows of each level, the lowest first; zeros
+//!     108     16  zeros
+//!     124      4  crc32c of bytes 0..124
+//!     128    4 e  entries: rows that walks start from; at least one unless n is 0
 //!             ·   zeros up to a multiple of 64
 //!       L  2m n w  lists: per row 2 m slots, its neighbours first, then all ones in each empty slot
 //!             ·   zeros up to a multiple of 64
@@ -24,15 +31,25 @@
 //!                 representative, an empty list, and is in no list
 //!             ·   zeros up to a multiple of 64
 //!                 what follows up to F is there only if there are codes:
-//!       C    4 p  f32: the centre, rotated; p components, those of a row padded to whole blocks
+//!       C    4 p  f32: the centre, rotated if vectors are; p components, those of a row padded for its code
 //!  C+4 p    8 n  factors: per row two f32, the square of its residual and its scale
 //!             ·   zeros up to a multiple of 64
-//!       Q    n q  codes: per row q bytes, a multiple of 32
+//!       B 1024 p  f32: codebooks, for product alone: per sub-space its components one after the other, of all
+//!                 256 codewords each
+//!             ·   zeros up to a multiple of 64
+//!       Q    n q  codes: per row q bytes
+//!             ·   zeros up to a multiple of 64
+//!       U    4 u  levels: the u rows of the lowest, of which the higher ones have the first
+//!                 then per level but the highest, per node 2 m words: its neighbours' numbers among those
+//!                 rows, then all ones in each empty slot
 //!             ·   zeros up to a multiple of 64
 //!       F    4 b  crc32c of each block of 1 MiB of bytes 0..F (the last is shorter)
 //!  F+4 b      4  crc32c of the 4 b bytes before
 //!  F+4 b+4    8  magic "PXGRAPHE"
 //! ```
+//! Version 2, which is still read: its header ends with a crc32c at byte 60, field 40 has the bits per
+//! component of RaBitQ (4 or 7; 0 without codes), and there are no codebooks.
+//!
 //! The file ends there. `L`, `C`, `Q` and `F` are multiples of 64, so that lists and codes lie on cache
 //! lines. How bits lie in a code is described in `proximadb_kernels::codes`.
 //! A reader checks both magics, all lengths, all checksums, and that every row number is below n.
@@ -40,21 +57,24 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use proximadb_kernels::codes::{Bits, DIM_MAX};
 use proximadb_kernels::map::{as_f32s, as_u32s};
 
 use super::IndexError;
-use super::blocks_file::{self, ALIGNMENT, BLOCK_BYTES, Blocks, Bytes, number};
-use super::codes::{Codes, FACTORS, Quantizer};
-use super::links::{LinksMut, Lists, PackedLinks, pack, width_for};
+use super::blocks_file::{self, ALIGNMENT, BLOCK_BYTES, Blocks, Bytes, MagicEnd, number};
+use super::codes::{Codes, FACTORS, Kind, Quantizer};
+use super::levels::{LEVELS_MAX, LevelParts, Levels};
+use super::links::{Links, LinksMut, Lists, PackedLinks, pack, width_for};
 use super::space::Coded;
 use super::twins::TwinPairs;
 use crate::types::Distance;
 
 const MAGIC: &[u8; 8] = b"PXGRAPH\n";
-const MAGIC_END: &[u8; 8] = b"PXGRAPHE";
-const VERSION: u32 = 2;
-const HEADER_BYTES: usize = 64;
+const MAGIC_END: &MagicEnd = b"PXGRAPHE";
+const VERSION: u32 = 3;
+const HEADER_BYTES: usize = 128;
+/// Of the version before, whose header is shorter.
+const VERSION_2: u32 = 2;
+const HEADER_2_BYTES: usize = 64;
 
 /// A graph as it is built.
 pub(super) struct GraphParts {
@@ -67,6 +87,7 @@ pub(super) struct GraphParts {
     pub(super) twins: TwinPairs,
     pub(super) lifted_square: f32,
     pub(super) coded: Option<Coded>,
+    pub(super) levels: LevelParts,
 }
 
 /// A graph as it is read: the file in memory, checked, and where its parts are.
@@ -81,6 +102,11 @@ pub(super) struct GraphFile {
     links_max: usize,
     links: Range<usize>,
     coded: Option<CodedParts>,
+    level_sizes: Vec<usize>,
+    /// Rows of the lowest level.
+    level_rows: Range<usize>,
+    /// Lists of all levels but the top.
+    level_links: Range<usize>,
 }
 
 /// Where codes are.
@@ -114,10 +140,19 @@ fn write_parts(out: &mut Blocks, parts: &GraphParts) -> io::Result<()> {
     let quantizer = parts.coded.as_ref().map(|coded| &coded.quantizer);
     let mut header = MAGIC.to_vec();
     header.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-    header.extend(quantizer.map_or(0, |quantizer| quantizer.bits.count()).to_le_bytes());
+    let kind = quantizer.map(|quantizer| quantizer.kind());
+    header.extend(kind.map_or(0, Kind::number).to_le_bytes());
     header.extend(parts.lifted_square.to_le_bytes());
     header.extend(quantizer.map_or(0, |quantizer| quantizer.seed).to_le_bytes());
     header.extend(quantizer.map_or(0.0, |quantizer| quantizer.error).to_le_bytes());
+    header.extend(kind.map_or(0, Kind::parameter).to_le_bytes());
+    header.extend(u32::from(quantizer.is_some_and(Quantizer::is_rotated)).to_le_bytes());
+    header.extend(quantizer.map_or(1.0, |quantizer| quantizer.widening).to_le_bytes());
+    header.extend(number(parts.levels.sizes.len())?.to_le_bytes());
+    for &size in &parts.levels.sizes {
+        header.extend(number(size)?.to_le_bytes());
+    }
+    header.resize(HEADER_BYTES - 4, 0);
     header.extend(crc32c::crc32c(&header).to_le_bytes());
     out.write(&header)?;
     out.write_numbers(parts.entries.iter().copied())?;
@@ -138,10 +173,16 @@ fn write_parts(out: &mut Blocks, parts: &GraphParts) -> io::Result<()> {
         out.write_numbers(coded.quantizer.centre.iter().map(|x| x.to_bits()))?;
         out.write_numbers(coded.factors.iter().map(|x| x.to_bits()))?;
         out.align()?;
+        out.write_numbers(coded.quantizer.codebooks().iter().map(|x| x.to_bits()))?;
+        out.align()?;
         out.write(coded.packed.as_slice())?;
         out.align()?;
     }
-    Ok(())
+    out.write_numbers(parts.levels.rows.iter().copied())?;
+    for links in &parts.levels.links {
+        out.write_numbers(links.view().slots().iter().copied())?;
+    }
+    out.align()
 }
 
 /// Reads a file into memory and checks every byte of it.
@@ -162,45 +203,22 @@ pub(super) fn open_mapped(path: &Path) -> Result<GraphFile, IndexError> {
 
 fn parse(file: Bytes) -> Result<GraphFile, String> {
     let bytes = file.as_slice();
-    let header = bytes.get(..HEADER_BYTES).ok_or_else(|| format!("it has {} bytes only", bytes.len()))?;
-    if &header[..8] != MAGIC {
-        return Err("it doesn't start as a graph".into());
-    }
-    let number = |offset: usize| {
-        u32::from_le_bytes([header[offset], header[offset + 1], header[offset + 2], header[offset + 3]])
-    };
-    if number(60) != crc32c::crc32c(&header[..60]) {
-        return Err("its header fails its crc32c".into());
-    }
-    if number(8) != VERSION {
-        return Err(format!("it has version {}, and this program reads {VERSION}", number(8)));
-    }
-    let distance = match number(12) {
-        0 => Distance::Cosine,
-        1 => Distance::Dot,
-        2 => Distance::L2,
-        other => return Err(format!("it has distance {other}, which doesn't exist")),
-    };
-    let [dim, rows, links_max, width, entries, twins] =
-        [16, 20, 24, 28, 32, 36].map(|offset| number(offset) as usize);
-    let bits = match number(40) {
-        0 => None,
-        count => Some(Bits::of(count).ok_or_else(|| format!("it has codes of {count} bits"))?),
-    };
-    let (lifted_square, error) = (f32::from_bits(number(44)), f32::from_bits(number(56)));
-    let seed = u64::from(number(48)) | u64::from(number(52)) << 32;
+    let header = Header::parse(bytes)?;
+    let Header { distance, dim, rows, links_max, width, entries, twins, lifted_square, .. } = header;
     let lifted_dim = dim + usize::from(distance == Distance::Dot);
     if width != width_for(rows)
         || rows > super::links::ROWS_MAX
         || (entries == 0) != (rows == 0)
-        || bits.is_some_and(|bits| dim == 0 || bits.padded_dim(lifted_dim) > DIM_MAX)
+        || header.coded.as_ref().is_some_and(|coded| !coded.kind.fits(lifted_dim))
     {
         return Err("its header contradicts itself".into());
     }
 
-    let (padded, stride) = bits.map_or((0, 0), |bits| (bits.padded_dim(lifted_dim), bits.stride(lifted_dim)));
-    let coded_rows = if bits.is_some() { rows as u128 } else { 0 };
-    let mut end = HEADER_BYTES as u128;
+    let kind = header.coded.as_ref().map(|coded| coded.kind);
+    let (padded, stride) = kind.map_or((0, 0), |kind| (kind.padded(lifted_dim), kind.stride(lifted_dim)));
+    let codebooks = kind.map_or(0, |kind| kind.codebook_len(lifted_dim));
+    let coded_rows = if kind.is_some() { rows as u128 } else { 0 };
+    let mut end = header.bytes as u128;
     let mut section = |bytes: u128, aligned: bool| {
         let start = if aligned { end.next_multiple_of(ALIGNMENT as u128) } else { end };
         end = start + bytes;
@@ -212,11 +230,14 @@ fn parse(file: Bytes) -> Result<GraphFile, String> {
         section(8 * twins as u128, true),
         section(4 * padded as u128, true),
         section(4 * FACTORS as u128 * coded_rows, false),
+        section(4 * codebooks as u128, true),
         section(stride as u128 * coded_rows, true),
+        section(4 * header.level_sizes.first().copied().unwrap_or(0) as u128, true),
+        section(4 * links_max as u128 * linked_nodes(&header.level_sizes) as u128, false),
     ];
     let body = end.next_multiple_of(ALIGNMENT as u128);
     blocks_file::check(bytes, body, MAGIC_END)?;
-    let [entries, links, twins, centre, factors, packed] =
+    let [entries, links, twins, centre, factors, codebooks, packed, level_rows, level_links] =
         sections.map(|section| section.start as usize..section.end as usize);
 
     let misfit = "this machine can't read it (not little-endian)";
@@ -230,15 +251,132 @@ fn parse(file: Bytes) -> Result<GraphFile, String> {
         3 => check_lists(&is_twin, PackedLinks::<3>::new(lists, links_max))?,
         _ => check_lists(&is_twin, PackedLinks::<4>::new(lists, links_max))?,
     }
-    let coded = match bits {
+    check_levels(&is_twin, &header.level_sizes, words(&level_rows)?, words(&level_links)?, links_max)?;
+    let coded = match &header.coded {
         None => None,
-        Some(bits) => {
-            let centre = as_f32s(&bytes[centre]).ok_or(misfit)?.to_vec();
-            let quantizer = Quantizer::new(bits, lifted_dim, seed, centre, error);
+        Some(coded) => {
+            let floats = |range: Range<usize>| as_f32s(&bytes[range]).map(<[f32]>::to_vec).ok_or(misfit);
+            let (centre, codebooks) = (floats(centre)?, floats(codebooks)?);
+            let CodedHeader { kind, seed, rotated, error, widening } = *coded;
+            let mut quantizer = Quantizer::new(kind, lifted_dim, seed, rotated, centre, codebooks);
+            (quantizer.error, quantizer.widening) = (error, widening);
             Some(CodedParts { quantizer, factors, packed })
         }
     };
-    Ok(GraphFile { distance, dim, rows, entries, twins, lifted_square, links_max, links, coded, bytes: file })
+    let level_sizes = header.level_sizes;
+    Ok(GraphFile {
+        distance,
+        dim,
+        rows,
+        entries,
+        twins,
+        lifted_square,
+        links_max,
+        links,
+        coded,
+        level_sizes,
+        level_rows,
+        level_links,
+        bytes: file,
+    })
+}
+
+/// What the first bytes say.
+struct Header {
+    /// Its length.
+    bytes: usize,
+    distance: Distance,
+    dim: usize,
+    rows: usize,
+    links_max: usize,
+    width: usize,
+    entries: usize,
+    twins: usize,
+    lifted_square: f32,
+    coded: Option<CodedHeader>,
+    level_sizes: Vec<usize>,
+}
+
+/// What they say of codes.
+#[derive(Clone, Copy)]
+struct CodedHeader {
+    kind: Kind,
+    seed: u64,
+    rotated: bool,
+    error: f32,
+    widening: f32,
+}
+
+impl Header {
+    fn parse(file: &[u8]) -> Result<Header, String> {
+        let short = || format!("it has {} bytes only", file.len());
+        let first = file.get(..HEADER_2_BYTES).ok_or_else(short)?;
+        if &first[..8] != MAGIC {
+            return Err("it doesn't start as a graph".into());
+        }
+        let bytes = match word(first, 8) {
+            VERSION => HEADER_BYTES,
+            VERSION_2 => HEADER_2_BYTES,
+            other => {
+                return Err(format!(
+                    "it has version {other}, and this program reads {VERSION_2} and {VERSION}"
+                ));
+            }
+        };
+        let header = file.get(..bytes).ok_or_else(short)?;
+        let number = |offset: usize| word(header, offset);
+        if number(bytes - 4) != crc32c::crc32c(&header[..bytes - 4]) {
+            return Err("its header fails its crc32c".into());
+        }
+        let distance = match number(12) {
+            0 => Distance::Cosine,
+            1 => Distance::Dot,
+            2 => Distance::L2,
+            other => return Err(format!("it has distance {other}, which doesn't exist")),
+        };
+        let [dim, rows, links_max, width, entries, twins] =
+            [16, 20, 24, 28, 32, 36].map(|offset| number(offset) as usize);
+        // Version 2 had RaBitQ alone.
+        let (kind, parameter, rotated, widening) = match (number(8), number(40)) {
+            (VERSION_2, 0) => (0, 0, 0, 1.0),
+            (VERSION_2, bits) => (1, bits, 1, 1.0),
+            (_, kind) => (kind, number(60), number(64), f32::from_bits(number(68))),
+        };
+        let coded = match kind {
+            0 => None,
+            number_of_kind => Some(CodedHeader {
+                kind: Kind::of(number_of_kind, parameter)
+                    .ok_or_else(|| format!("it has codes of kind {kind} with {parameter}"))?,
+                seed: u64::from(number(48)) | u64::from(number(52)) << 32,
+                rotated: rotated != 0,
+                error: f32::from_bits(number(56)),
+                widening: if widening >= 1.0 { widening } else { 1.0 },
+            }),
+        };
+        let levels = if number(8) == VERSION_2 { 0 } else { number(72) as usize };
+        if levels > LEVELS_MAX {
+            return Err(format!("it has {levels} levels, and there are {LEVELS_MAX} at most"));
+        }
+        let level_sizes = (0..levels).map(|level| number(76 + 4 * level) as usize).collect();
+        let lifted_square = f32::from_bits(number(44));
+        Ok(Header {
+            bytes,
+            distance,
+            dim,
+            rows,
+            links_max,
+            width,
+            entries,
+            twins,
+            lifted_square,
+            coded,
+            level_sizes,
+        })
+    }
+}
+
+fn word(bytes: &[u8], offset: usize) -> u32 {
+    u32::from_le_bytes([bytes[offset], bytes[offset + 1], bytes[offset + 2], bytes[offset + 3]])
 }
 
 /// Row numbers below `rows` and lists without holes: what checksums can't tell of a faulty writer.
@@ -253,6 +391,36 @@ fn check_lists<const WIDTH: usize>(is_twin: &[bool], lists: PackedLinks<'_, WIDT
         Some(row) => Err(format!("the list of row {row} names rows that are no nodes")),
         None => Ok(()),
     }
+}
+
+/// Nodes of all levels that have lists: all but the top.
+fn linked_nodes(sizes: &[usize]) -> usize {
+    sizes.iter().rev().skip(1).sum()
+}
+
+/// Levels of existing rows, each no larger than the one below, with lists that stay within.
+fn check_levels(
+    is_twin: &[bool],
+    sizes: &[usize],
+    rows: &[u32],
+    slots: &[u32],
+    links_max: usize,
+) -> Result<(), String> {
+    let whole = sizes.is_sorted_by(|lower, upper| lower >= upper) && !sizes.contains(&0);
+    if !whole || !rows.iter().all(|&row| is_twin.get(row as usize) == Some(&false)) {
+        return Err("its levels have rows that are no nodes".into());
+    }
+    let mut slots = slots;
+    for &size in sizes.iter().rev().skip(1).rev() {
+        let (mine, above) = slots.split_at(size * links_max);
+        let lists = Links::new(mine, links_max);
+        let sound = |node| lists.ends_cleanly(node) && lists.of(node).iter().all(|&to| (to as usize) < size);
+        if !(0..size as u32).all(sound) {
+            return Err("a list of a level names nodes that don't exist".into());
+        }
+        slots = above;
+    }
+    Ok(())
 }
 
 /// Which rows are twins.
@@ -297,6 +465,23 @@ impl GraphFile {
         let bytes = self.bytes.as_slice();
         let factors = as_f32s(&bytes[factors.clone()]).expect("alignment was checked at open");
         Some(Codes { quantizer, factors, packed: &bytes[packed.clone()] })
+    }
+
+    /// The levels, if there are any.
+    pub(super) fn levels(&self) -> Option<Levels<'_>> {
+        if self.level_sizes.is_empty() {
+            return None;
+        }
+        let words = |range: &Range<usize>| {
+            as_u32s(&self.bytes.as_slice()[range.clone()]).expect("alignment was checked at open")
+        };
+        let mut slots = words(&self.level_links);
+        let links = self.level_sizes.iter().rev().skip(1).rev().map(|&size| {
+            let (mine, above) = slots.split_at(size * self.links_max);
+            slots = above;
+            Links::new(mine, self.links_max)
+        });
+        Some(Levels { links: links.collect(), rows: words(&self.level_rows), sizes: &self.level_sizes })
     }
 
     /// Bytes in memory or mapped.

@@ -105,6 +105,14 @@ impl Graph {
         })
     }
 
+    /// Candidates to keep: what was asked for, times what the codes need to find as much.
+    fn candidates(&self, query: &IndexQuery<'_>, k: usize) -> usize {
+        let codes = self.file.codes().filter(|_| !query.codes.ignore);
+        let widening = codes.map_or(1.0, |codes| codes.quantizer.widening);
+        let widened = (query.ef_search as f32 * widening).ceil() as usize;
+        widened.max((k as f32 * query.codes.oversampling).ceil() as usize)
+    }
+
     /// How to search at least cost, from how many rows match and are alive. A filter and the dead are
     /// taken to have nothing to do with each other or with the query; where they have, `walk` notices.
     fn way(&self, query: &IndexQuery<'_>) -> Way {
@@ -128,7 +136,7 @@ impl Graph {
         way: Way,
     ) -> Result<IndexHits, IndexError> {
         let mut scratch = Scratch::pooled();
-        let Some(codes) = self.file.codes() else {
+        let Some(codes) = self.file.codes().filter(|_| !query.codes.ignore) else {
             let target = Query { block: vectors, vector: query.vector };
             return self.walk(&target, &Rescore::none(vectors, query.vector), query, way, &mut scratch);
         };
@@ -136,7 +144,10 @@ impl Graph {
         let lift = (self.file.distance == Distance::Dot).then_some(0.0);
         codes.quantizer.prepare(query.vector, lift, &mut coded);
         let target = CodedTarget { codes, query: &coded };
-        let rescore = Rescore::new(vectors, query.vector, codes, &coded, self.file.lifted_square);
+        let mut rescore = Rescore::new(vectors, query.vector, codes, &coded, self.file.lifted_square);
+        if !query.codes.rescore {
+            rescore.believe();
+        }
         let hits = self.walk(&target, &rescore, query, way, &mut scratch);
         scratch.coded = coded;
         hits
@@ -170,18 +181,24 @@ impl Graph {
             return self.scan(rescore, query, scratch, &mut clock);
         }
         let (entries, ef) = (&self.file.entries, query.ef_search);
-        let mut visited = 0;
+        let (mut visited, mut doors) = (0, Vec::new());
+        if let Some(levels) = self.file.levels() {
+            visited += levels.doors(target, scratch, &mut clock, &mut doors)?;
+        }
         if way == Way::Plain {
-            visited += walk(links, target, entries, ef, scratch, &mut clock, |_| {})?;
+            let starts = if doors.is_empty() { entries } else { &doors };
+            visited += walk(links, target, starts, ef, scratch, &mut clock, |_| {})?;
             if let Some(rows) = self.pick(rescore, query, scratch) {
                 return Ok(IndexHits { rows, visited, scanned: false });
             }
         }
+        // What can be reached, can be from the entries.
+        doors.extend(entries);
         // No more than a scan would cost: so a wrong choice costs twice the right one.
         let matching = query.matching.map_or(self.file.rows, RowSet::count);
         let most = matching as u64 / SCANNED_PER_WALKED;
         let offer = |near: Near, found: &mut TopK| self.offer(near.distance(), near.row(), query, found);
-        let (found, walked) = walk_admitted(links, target, entries, ef, scratch, &mut clock, most, offer)?;
+        let (found, walked) = walk_admitted(links, target, &doors, ef, scratch, &mut clock, most, offer)?;
         let Some(found) = found else {
             let mut hits = self.scan(rescore, query, scratch, &mut clock)?;
             hits.visited += visited + walked;
@@ -253,7 +270,7 @@ impl VectorIndex for Graph {
         if k == 0 {
             return Ok(IndexHits::default());
         }
-        let ef_search = query.ef_search.clamp(k, self.file.rows.max(k));
+        let ef_search = self.candidates(query, k).clamp(k, self.file.rows.max(k));
         let query = IndexQuery { k, ef_search, ..*query };
         self.search_by(vectors, &query, self.way(&query))
     }

@@ -122,6 +122,21 @@ pub(super) fn pack(neighbours: &[u32], slots: usize, width: usize, out: &mut Vec
 }
 
 impl<'a> Links<'a> {
+    /// All slots, node by node.
+    pub(super) fn slots(self) -> &'a [u32] {
+        self.slots
+    }
+
+    /// `slots` holds whole rows of slots.
+    pub(super) fn new(slots: &'a [u32], slots_per_node: usize) -> Links<'a> {
+        Links { slots, slots_per_node }
+    }
+
+    /// Are all slots behind a list's end empty?
+    pub(super) fn ends_cleanly(self, row: u32) -> bool {
+        self.slots_of(row).iter().skip_while(|&&slot| slot != NONE).all(|&slot| slot == NONE)
+    }
+
     /// A node's slots, the empty ones too.
     #[inline]
     pub(super) fn slots_of(self, row: u32) -> &'a [u32] {
@@ -176,6 +191,13 @@ impl LinksMut {
     /// Replaces one neighbour.
     pub(super) fn replace(&mut self, row: u32, at: usize, neighbour: u32) {
         self.slots_mut(row)[at] = neighbour;
+    }
+
+    /// Leaves so many slots per node, which no list is longer than.
+    pub(super) fn shrink(&mut self, slots_per_node: usize) {
+        let shorter = self.slots.chunks(self.slots_per_node).flat_map(|slots| &slots[..slots_per_node]);
+        self.slots = shorter.copied().collect();
+        self.slots_per_node = slots_per_node;
     }
 
     fn slots_mut(&mut self, row: u32) -> &mut [u32] {

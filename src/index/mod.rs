@@ -7,6 +7,7 @@
 //! that match and are alive, nearest first, and says how many it looked at.
 mod beam;
 mod blocks_file;
+mod code_chunk;
 mod codes;
 mod entries;
 mod flat;
@@ -14,13 +15,19 @@ mod graph_build;
 mod graph_format;
 mod graph_search;
 mod ivf;
+mod levels;
 mod links;
 mod near;
+mod open;
 mod prune;
+#[cfg(test)]
+mod quantizer_tests;
 mod random;
 mod reach;
 mod rescore;
 mod scan;
+mod scan_codes;
+mod scanner;
 mod scratch;
 mod space;
 #[cfg(test)]
@@ -35,13 +42,16 @@ pub use flat::{exact_rows, exact_scan};
 pub use graph_build::GraphBuilder;
 pub use graph_search::Graph;
 pub use ivf::{Ivf, IvfBuilder};
+pub use open::open;
+pub use scan_codes::ScanCodes;
+pub use scanner::{Run, Scanner};
 pub use top_k::TopK;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
-use crate::types::{Distance, ErrorKind, RowSet};
+use crate::types::{CodedSearch, Distance, ErrorKind, RowSet};
 
 /// Vectors of a segment: row-major `n × dim`, normalised for cosine.
 #[derive(Clone, Copy)]
@@ -96,6 +106,8 @@ pub struct IndexQuery<'a> {
     pub alive: &'a (dyn Fn(u32) -> bool + Sync),
     /// Rows that are alive, to choose how to search; a little wrong does no harm.
     pub alive_rows: usize,
+    /// Of graphs that have codes.
+    pub codes: CodedSearch,
     /// Give up after this.
     pub deadline: Option<Instant>,
 }

@@ -13,6 +13,8 @@ pub(super) struct Rescore<'a> {
     pub(super) block: VectorBlock<'a>,
     vector: &'a [f32],
     codes: Option<(Codes<'a>, &'a CodedQuery)>,
+    /// Are estimates taken for exact?
+    believed: bool,
     /// Estimates are squared l2 in the space of the build; users' distances are `scale · estimate + base`.
     scale: f32,
     base: f32,
@@ -21,7 +23,7 @@ pub(super) struct Rescore<'a> {
 impl<'a> Rescore<'a> {
     /// For walks whose distances are exact.
     pub(super) fn none(block: VectorBlock<'a>, vector: &'a [f32]) -> Rescore<'a> {
-        Rescore { block, vector, codes: None, scale: 1.0, base: 0.0 }
+        Rescore { block, vector, codes: None, believed: true, scale: 1.0, base: 0.0 }
     }
 
     /// For walks on codes. `lifted_square`: see `space`.
@@ -33,7 +35,13 @@ impl<'a> Rescore<'a> {
         lifted_square: f32,
     ) -> Rescore<'a> {
         let (scale, base) = scale_and_base(block.distance, vector, lifted_square);
-        Rescore { block, vector, codes: Some((codes, query)), scale, base }
+        Rescore { block, vector, codes: Some((codes, query)), believed: false, scale, base }
+    }
+
+    /// Takes what a walk has found for exact: faster by the look at full vectors, and wrong by what codes are.
+    /// A scan looks all the same.
+    pub(super) fn believe(&mut self) {
+        self.believed = true;
     }
 
     /// Those of `ids` that may lie within `bound`. `estimates` has room for one per id.
@@ -70,13 +78,14 @@ impl<'a> Rescore<'a> {
         mut take: impl FnMut(f32, u32) -> Option<f32>,
     ) {
         let mut bound = f32::INFINITY;
-        if self.codes.is_none() {
+        if self.believed {
             for near in found {
+                let distance = self.scale * near.distance() + self.base;
                 // All that follow are farther.
-                if near.distance() > bound {
+                if distance > bound {
                     return;
                 }
-                match take(near.distance(), near.row()) {
+                match take(distance, near.row()) {
                     Some(now) => bound = now,
                     None => return,
                 }

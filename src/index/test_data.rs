@@ -59,3 +59,37 @@ pub(super) fn clustered(count: usize, dim: usize, distance: Distance, seed: u64)
     }
     Data { dim, rows, distance }
 }
+
+/// Rows that bounds are likely to be wrong about: zeros, equal ones, of all lengths, with outliers, all alike but for
+/// a little, of the least and near the greatest numbers. Normalised for cosine.
+pub(super) fn adversarial(count: usize, dim: usize, distance: Distance, seed: u64) -> Data {
+    let mut random = Random::new(seed);
+    let offset = [0.0, 1.0, -1e3, 1e6][random.below(4)];
+    let common: Vec<f32> = (0..dim).map(|_| random.normal()).collect();
+    let mut rows: Vec<f32> = Vec::with_capacity(count * dim);
+    for _ in 0..count {
+        let mut row: Vec<f32> = (0..dim).map(|_| random.normal()).collect();
+        match random.below(12) {
+            0 => row.fill(0.0),
+            1 | 2 if !rows.is_empty() => {
+                let row_before = random.below(rows.len() / dim);
+                row.copy_from_slice(&rows[row_before * dim..][..dim]);
+            }
+            3 => row[random.below(dim)] *= 1e4,
+            4 => row.copy_from_slice(&common),
+            5 => row.iter_mut().zip(&common).for_each(|(x, common)| *x = common + 1e-4 * *x),
+            6 => {
+                let scale = 10f32.powi(random.below(60) as i32 - 40);
+                row.iter_mut().for_each(|x| *x *= scale);
+            }
+            7 => row.iter_mut().for_each(|x| *x = x.signum()),
+            8 => row.iter_mut().for_each(|x| *x *= 1e-42),
+            _ => row.iter_mut().for_each(|x| *x += offset),
+        }
+        if distance == Distance::Cosine {
+            normalize(&mut row);
+        }
+        rows.append(&mut row);
+    }
+    Data { dim, rows, distance }
+}

@@ -48,6 +48,7 @@ fn query<'a>(vector: &'a [f32], k: usize, matching: &'a RowSet) -> IndexQuery<'a
         matching: Some(matching),
         alive: &|_| true,
         alive_rows,
+        codes: CodedSearch::default(),
         deadline: None,
     }
 }
@@ -66,6 +67,7 @@ fn query_alive<'a>(
         matching: None,
         alive,
         alive_rows: admitted.count(),
+        codes: CodedSearch::default(),
         deadline: None,
     }
 }

@@ -23,6 +23,18 @@ impl TopK {
         self.push_near(Near::new(distance, row))
     }
 
+    /// Offers a candidate; returns the one that there is no room for, perhaps this one.
+    pub(super) fn offer(&mut self, near: Near) -> Option<Near> {
+        if self.heap.len() < self.k {
+            self.heap.push(near);
+            return None;
+        }
+        match self.heap.peek_mut() {
+            Some(mut farthest) if near < *farthest => Some(std::mem::replace(&mut *farthest, near)),
+            _ => Some(near),
+        }
+    }
+
     #[inline]
     pub(super) fn push_near(&mut self, near: Near) -> bool {
         if self.heap.len() < self.k {

@@ -15,6 +15,8 @@ pub enum Purpose {
     IndexBuilds,
     /// Payload columns of segments, kept for filters.
     ColumnCaches,
+    /// Codes of rows that are in no graph, made by scans.
+    ScanCodes,
     /// What an open segment needs beside its files: dead stamps.
     Segments,
     /// Vectors, ids and payloads of segments: mapped files.
@@ -27,13 +29,14 @@ pub enum Purpose {
 
 impl Purpose {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Memtables,
         Self::LogQueue,
         Self::InFlight,
         Self::SegmentWrites,
         Self::IndexBuilds,
         Self::ColumnCaches,
+        Self::ScanCodes,
         Self::Segments,
         Self::SegmentMaps,
         Self::Graphs,
@@ -49,6 +52,7 @@ impl Purpose {
             Self::SegmentWrites => "segment_writes",
             Self::IndexBuilds => "index_builds",
             Self::ColumnCaches => "column_caches",
+            Self::ScanCodes => "scan_codes",
             Self::Segments => "segments",
             Self::SegmentMaps => "segment_maps",
             Self::Graphs => "graphs",

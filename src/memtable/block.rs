@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use crate::index::ScanCodes;
+use crate::memory::MemoryBudget;
 use crate::types::{Column, Lsn, PointId, columns_of};
 
 /// Rows in the order in which they were applied.
@@ -21,6 +23,8 @@ pub struct Block {
     dead: Vec<AtomicU64>,
     /// Built when a filter first asks.
     columns: OnceLock<BTreeMap<String, Column>>,
+    /// Made by searches.
+    scan_codes: ScanCodes,
 }
 
 impl Block {
@@ -37,6 +41,16 @@ impl Block {
     /// Row-major `len × dim`.
     pub fn vectors(&self) -> &[f32] {
         &self.vectors
+    }
+
+    /// The vectors' codes, as far as searches have made them.
+    pub fn scan_codes(&self) -> &ScanCodes {
+        &self.scan_codes
+    }
+
+    /// Whom codes are charged to.
+    pub(super) fn charge_to(&mut self, budget: &Arc<MemoryBudget>) {
+        self.scan_codes = ScanCodes::new(budget);
     }
 
     /// One row's vector. Panics if there is no such row, as the others below do.
@@ -92,7 +106,7 @@ impl Block {
         columns.get(field).cloned()
     }
 
-    /// Bytes of memory, without columns built for filters.
+    /// Bytes of memory, without columns built for filters and codes made by scans.
     pub fn bytes(&self) -> usize {
         let text: usize =
             self.ids.iter().zip(&self.payloads).map(|(id, payload)| id.as_str().len() + payload.len()).sum();
@@ -115,6 +129,10 @@ impl Block {
             vectors: join(parts, |part| &part.vectors),
             dead: stamps.map(|stamp| AtomicU64::new(stamp.load(Ordering::Acquire))).collect(),
             columns: OnceLock::new(),
+            scan_codes: parts
+                .first()
+                .map(|part| ScanCodes::new(part.scan_codes.budget()))
+                .unwrap_or_default(),
         }
     }
 }

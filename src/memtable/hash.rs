@@ -101,6 +101,8 @@ impl Default for HashMemtable {
 impl Memtable for HashMemtable {
     fn append(&self, block: Block) -> u32 {
         self.grow(block.bytes());
+        let mut block = block;
+        block.charge_to(self.charge.budget());
         let block = Arc::new(block);
         let mut rows = self.rows.write();
         let first = rows.len;
@@ -173,9 +175,5 @@ impl Memtable for HashMemtable {
 }
 
 #[cfg(test)]
-mod tests {
-    #[test]
-    fn keeps_the_contract() {
-        super::super::contract::suite(|| Box::new(super::HashMemtable::new()));
-    }
-}
+#[path = "hash_tests.rs"]
+mod tests;

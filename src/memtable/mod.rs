@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   apply ──Block──▶ active memtable ──freeze──▶ frozen ──▶ flush
-//!                        ▲ search: exact scan over blocks
+//!                        ▲ search: exact scan over blocks, by codes that searches make of them
 //! ```
 //! I1 only the apply thread writes; readers see whole blocks. I2 a row is never changed, only stamped dead
 //! with the LSN that replaced or deleted it. I3 row numbers are stable for a memtable's life, though blocks

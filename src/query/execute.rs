@@ -1,8 +1,8 @@
 //! One search over one snapshot: filter, find, merge, fetch.
 //!
 //! ```text
-//!   snapshot ─┬─ memtable blocks ── filter ── exact scan ─┐
-//!             └─ segments ── filter ── graph | scan ──────┴─ top k ── payloads
+//!   snapshot ─┬─ segments ── filter ── graph | exact scan ─┐
+//!             └─ memtable blocks ── filter ── exact scan ──┴─ top k ── payloads
 //! ```
 //! I1 every row is looked at in one place only: no id shows twice. I2 if `k` rows match, `k` come back:
 //! where a graph returns fewer, the matching rows are scanned. I3 nothing is read past the snapshot's LSN.
@@ -13,7 +13,7 @@ use proximadb_kernels::distance;
 
 use super::fetch::record;
 use super::{Filter, Hit, PayloadView, QueryError, SearchRequest};
-use crate::index::{IndexError, IndexHits, IndexQuery, VectorBlock, exact_rows, exact_scan};
+use crate::index::{IndexError, IndexHits, IndexQuery, Run, Scanner, VectorBlock};
 use crate::memtable::Block;
 use crate::types::{Column, Distance, Lsn, PointId, RowSet};
 use crate::view::{LiveSegment, RowRef, Snapshot};
@@ -56,15 +56,19 @@ impl Search<'_> {
         let mut candidates = Vec::new();
         let (mut scanned, mut total) = (0_u64, 0_u64);
         if k > 0 {
-            for block in snapshot.blocks() {
-                self.search_block(&block, snapshot.lsn, k, &mut candidates)?;
-                scanned += block.len() as u64;
-                total += block.len() as u64;
-            }
-            for segment in &snapshot.view.segments {
-                let walked = self.search_segment(segment, snapshot.lsn, k, &mut candidates)?;
+            let mut scanner = Scanner::new(self.vector, self.distance, k, Some(self.deadline));
+            // Graphs first: what they find at little cost lets scans pass over nearly everything.
+            let mut segments: Vec<_> = snapshot.view.segments.iter().collect();
+            segments.sort_by_key(|segment| segment.graph.load().is_none());
+            for segment in segments {
+                let walked = self.search_segment(segment, snapshot.lsn, k, &mut scanner, &mut candidates)?;
                 scanned += if walked { 0 } else { u64::from(segment.rows()) };
                 total += u64::from(segment.rows());
+            }
+            for block in snapshot.blocks() {
+                self.search_block(&block, snapshot.lsn, &mut scanner, &mut candidates)?;
+                scanned += block.len() as u64;
+                total += block.len() as u64;
             }
         }
         let hits = self.best(candidates)?;
@@ -98,17 +102,19 @@ impl Search<'_> {
         &self,
         block: &Arc<Block>,
         at: Lsn,
-        k: usize,
+        scanner: &mut Scanner<'_>,
         into: &mut Vec<Candidate>,
     ) -> Result<(), QueryError> {
         self.check_deadline()?;
         let matching = matching(self.request.filter.as_ref(), &BlockPayload(block))?;
-        let admit = |row: u32| {
-            block.is_visible(row as usize, at)
-                && matching.as_ref().is_none_or(|matching| matching.contains(row))
+        let run = Run {
+            vectors: VectorBlock { dim: self.vector.len(), rows: block.vectors(), distance: self.distance },
+            codes: block.scan_codes(),
+            matching: matching.as_ref(),
+            alive: &|row| block.is_visible(row as usize, at),
+            by_id: &|a, b| block.id(a as usize).cmp(block.id(b as usize)),
         };
-        let vectors = VectorBlock { dim: self.vector.len(), rows: block.vectors(), distance: self.distance };
-        let found = exact_scan(vectors, self.vector, k, admit);
+        let found = scanner.scan(run).map_err(|error| self.timed(error))?;
         into.extend(found.rows.into_iter().map(|(distance, row)| Candidate {
             distance,
             row: RowRef::Memory { block: Arc::clone(block), row: row as usize },
@@ -122,13 +128,14 @@ impl Search<'_> {
         segment: &Arc<LiveSegment>,
         at: Lsn,
         k: usize,
+        scanner: &mut Scanner<'_>,
         into: &mut Vec<Candidate>,
     ) -> Result<bool, QueryError> {
         self.check_deadline()?;
         let matching = matching(self.request.filter.as_ref(), &SegmentPayload(segment))?;
         let vectors = segment.vectors()?;
         let alive = |row: u32| segment.is_visible(row, at);
-        let (found, walked) = self.search_vectors(segment, vectors, matching.as_ref(), &alive, k)?;
+        let (found, walked) = self.search_vectors(segment, vectors, matching.as_ref(), &alive, k, scanner)?;
         into.extend(found.rows.into_iter().map(|(distance, row)| Candidate {
             distance,
             row: RowRef::Segment { segment: Arc::clone(segment), row },
@@ -143,31 +150,44 @@ impl Search<'_> {
         matching: Option<&RowSet>,
         alive: &(dyn Fn(u32) -> bool + Sync),
         k: usize,
+        scanner: &mut Scanner<'_>,
     ) -> Result<(IndexHits, bool), QueryError> {
-        let scan = || match matching {
-            Some(matching) => exact_rows(vectors, self.vector, k, matching.iter().filter(|row| alive(*row))),
-            None => exact_scan(vectors, self.vector, k, alive),
-        };
+        let by_id = |a: u32, b: u32| segment.ids().id(a).cmp(&segment.ids().id(b));
+        let run = Run { vectors, codes: segment.scan_codes(), matching, alive: &alive, by_id: &by_id };
+        let mut scan = || scanner.scan(run).map_err(|error| self.timed(error));
         let graph = segment.graph.load();
         let Some(graph) = graph.as_ref().filter(|_| !self.request.exact) else {
-            return Ok((scan(), false));
+            return Ok((scan()?, false));
         };
         let ef_search = self.request.ef_search.unwrap_or(self.ef_search_default).max(k);
         let alive_rows = segment.alive() as usize;
         let deadline = Some(self.deadline);
-        let query = IndexQuery { vector: self.vector, k, ef_search, matching, alive, alive_rows, deadline };
-        let timed = |error| match error {
-            IndexError::Deadline => QueryError::Timeout { timeout: self.request.read.timeout },
-            error => QueryError::Index(error),
+        let query = IndexQuery {
+            vector: self.vector,
+            k,
+            ef_search,
+            matching,
+            alive,
+            alive_rows,
+            codes: self.request.codes,
+            deadline,
         };
-        let found = graph.search(vectors, &query).map_err(timed)?;
+        let found = graph.search(vectors, &query).map_err(|error| self.timed(error))?;
         // A walk looks only so far; whoever asks for k rows that exist gets them.
         let enough = k.min(matching.map_or(vectors.len(), RowSet::count)).min(alive_rows);
         if found.rows.len() < enough {
-            return Ok((scan(), false));
+            return Ok((scan()?, false));
         }
+        scanner.note(&found.rows);
         let walked = !found.scanned;
         Ok((found, walked))
+    }
+
+    fn timed(&self, error: IndexError) -> QueryError {
+        match error {
+            IndexError::Deadline => QueryError::Timeout { timeout: self.request.read.timeout },
+            error => QueryError::Index(error),
+        }
     }
 
     fn check_deadline(&self) -> Result<(), QueryError> {

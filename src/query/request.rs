@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Filter;
-use crate::types::{Lsn, PointId, Position, Positions};
+use crate::types::{CodedSearch, Lsn, PointId, Position, Positions};
 
 /// A state that must be searchable before the answer is computed.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +76,8 @@ pub struct SearchRequest {
     pub exact: bool,
     /// Candidates kept while walking graphs; `None` is the default.
     pub ef_search: Option<usize>,
+    /// Of graphs that have codes.
+    pub codes: CodedSearch,
     /// Freshness and deadline.
     pub read: ReadOptions,
 }

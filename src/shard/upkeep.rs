@@ -265,7 +265,9 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
         return true;
     }
     // Whatever could not be merged must not keep graphs from being built, nor garbage from being collected.
-    let lacking = view.segments.iter().find(|live| flush::lacks_graph(live, &core.config.graph));
+    // The largest first: until it has a graph every search scans it.
+    let lacking = view.segments.iter().filter(|live| flush::lacks_graph(live, &core.config.graph));
+    let lacking = lacking.max_by_key(|live| live.rows());
     if let Some(live) = lacking
         && let bytes = flush::build_bytes(live, &core.config.graph)
         && let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes)

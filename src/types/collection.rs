@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Distance;
+use super::{Distance, Quantization};
 
 /// Components of a vector at most: one row must stay well below a log entry's limit.
 pub const DIM_MAX: u32 = 65_536;
@@ -30,6 +30,12 @@ pub struct GraphParams {
     pub ef_construct: u32,
     /// Segments with fewer rows than this are scanned exactly. Default 10,000: below it a scan is as fast as a graph.
     pub full_scan_threshold: u32,
+    /// Build levels above the graph, as HNSW has them, to find where a walk starts? Default `auto`.
+    #[serde(skip_serializing_if = "Levels::is_auto")]
+    pub levels: Levels,
+    /// How vectors are coded in the graph. Default: as a sample of each segment says that they need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
 }
 
 impl GraphParams {
@@ -52,7 +58,37 @@ impl GraphParams {
 
 impl Default for GraphParams {
     fn default() -> Self {
-        Self { m: 16, ef_construct: 100, full_scan_threshold: 10_000 }
+        Self {
+            m: 16,
+            ef_construct: 100,
+            full_scan_threshold: 10_000,
+            levels: Levels::Auto,
+            quantization: None,
+        }
+    }
+}
+
+/// Levels above a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Levels {
+    /// Where they were measured to help: nowhere yet, see decision 15.
+    #[default]
+    Auto,
+    /// Build them.
+    On,
+    /// Walks start from some doors that are spread over the rows.
+    Off,
+}
+
+impl Levels {
+    /// Are they built?
+    pub fn are_built(self) -> bool {
+        self == Self::On
+    }
+
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
     }
 }
 

@@ -9,11 +9,12 @@ mod name;
 mod id_hash;
 mod ivf;
 mod position;
+mod quantization;
 mod raw;
 mod row_set;
 
 pub use batch::{Entry, Expect, Op, OpKind, Outcome, Reject, WriteBatch};
-pub use collection::{CollectionConfig, CollectionId, DIM_MAX, GraphParams};
+pub use collection::{CollectionConfig, CollectionId, DIM_MAX, GraphParams, Levels};
 pub use columns::{Column, FieldType, FieldTypes, column_of, columns_of};
 pub use distance::Distance;
 pub use error::ErrorKind;
@@ -22,5 +23,9 @@ pub use id_hash::{IdHash, IdTable, hash_id};
 pub use ivf::{Clusters, IvfParams};
 pub use name::{NAME_BYTES_MAX, check_name};
 pub use position::{Lsn, PartitionPosition, Position, Positions, SourceRange, Verdict};
+pub use quantization::{
+    BinaryEncoding, BinaryQuantization, CodedSearch, Compression, Hint, ProductQuantization, Quantization,
+    RabitqBits, RabitqQuantization, ScalarQuantization, ScalarType,
+};
 pub use raw::{RawBatch, RawRecord, RawRows};
 pub use row_set::RowSet;

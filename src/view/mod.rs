@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 
 use self::id_filter::IdFilter;
-use crate::index::{VectorBlock, VectorIndex};
+use crate::index::{ScanCodes, VectorBlock, VectorIndex};
 use crate::memory::{Charge, MemoryBudget, Purpose};
 use crate::memtable::{Block, FrozenMarks, Memtable};
 use crate::store::{Ids, Segment, SegmentId, StoreError};
@@ -40,6 +40,8 @@ pub struct LiveSegment {
     graph_memory: Charge,
     graph_map: Charge,
     budget: Arc<MemoryBudget>,
+    /// Made by searches while there is no graph.
+    scan_codes: ScanCodes,
 }
 
 impl LiveSegment {
@@ -59,6 +61,7 @@ impl LiveSegment {
             graph_memory: budget.charge(Purpose::Graphs, 0),
             graph_map: budget.charge(Purpose::GraphMaps, 0),
             budget: Arc::clone(budget),
+            scan_codes: ScanCodes::new(budget),
             filter,
             dead: (0..segment.rows()).map(|_| AtomicU64::new(0)).collect(),
             dead_count: AtomicU64::new(0),
@@ -85,6 +88,12 @@ impl LiveSegment {
         self.graph_memory.set(memory);
         self.graph_map.set(map);
         self.graph.store(Some(Arc::new(graph)));
+        self.scan_codes.forget();
+    }
+
+    /// The vectors' codes, as far as searches have made them.
+    pub fn scan_codes(&self) -> &ScanCodes {
+        &self.scan_codes
     }
 
     /// Its identity.
@@ -102,9 +111,9 @@ impl LiveSegment {
         self.filter.may_hold(hash).then(|| self.ids().find(id)).flatten()
     }
 
-    /// Bytes of memory that it takes beside what is mapped: a stamp per row, and what knows its ids.
+    /// Bytes of memory that it takes beside what is mapped: a stamp per row, what knows its ids, and codes.
     pub fn own_bytes(&self) -> usize {
-        self.dead.len() * 8 + self.filter.bytes()
+        self.dead.len() * 8 + self.filter.bytes() + self.scan_codes.bytes()
     }
 
     /// Stamps a row dead. Only the apply thread does this once the segment is in a view.

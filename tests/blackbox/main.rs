@@ -15,6 +15,7 @@ mod file_pipeline;
 mod freshness;
 mod full_disk;
 mod memory_budget;
+mod quantization;
 mod restart;
 
 #[cfg(feature = "kafka")]

@@ -2,10 +2,10 @@
 use std::path::Path;
 
 use proximadb::index::{
-    BuildControl, Graph, GraphBuilder, IndexBuilder, IndexQuery, Ivf, IvfBuilder, VectorBlock, VectorIndex,
-    exact_rows, exact_scan,
+    BuildControl, Graph, GraphBuilder, IndexBuilder, IndexQuery, Ivf, IvfBuilder, VectorBlock, VectorIndex, exact_rows,
+    exact_scan,
 };
-use proximadb::types::{Clusters, Distance, GraphParams, IvfParams};
+use proximadb::types::{Clusters, CodedSearch, Distance, GraphParams, IvfParams, Quantization};
 use serde_json::Value;
 
 use crate::Result;
@@ -26,12 +26,13 @@ pub struct Ours {
     index: Option<Box<dyn VectorIndex>>,
     /// Is the index's file to be mapped, rather than read into memory?
     mapped: bool,
+    codes: CodedSearch,
 }
 
 impl Ours {
     /// Nothing built or opened yet.
     pub fn new(data: DataSet, kind: Kind, mapped: bool) -> Self {
-        Self { data, kind, index: None, mapped }
+        Self { data, kind, index: None, mapped, codes: CodedSearch::default() }
     }
 
     fn block(&self) -> VectorBlock<'_> {
@@ -51,6 +52,7 @@ impl Ours {
             matching,
             alive: &|_| true,
             alive_rows,
+            codes: self.codes,
             deadline: None,
         };
         let mut hits = index.search(block, &query)?;
@@ -72,16 +74,18 @@ impl Engine for Ours {
 
     fn build(&mut self, params: &Value, threads: usize, path: &Path) -> Result<()> {
         let number = |name: &str, default: u32| params[name].as_u64().map_or(default, |number| number as u32);
+        let quantization = serde_json::from_value::<Option<Quantization>>(params["quantization"].clone())?;
         if self.kind == Kind::Ivf {
             let clusters = params["clusters"].as_u64();
             let clusters = clusters.map_or(Clusters::Auto, |count| Clusters::Count(count as u32));
-            let builder = IvfBuilder { params: IvfParams { clusters }, threads, seed: 1 };
+            let builder = IvfBuilder { params: IvfParams { clusters }, quantization, threads, seed: 1 };
             return Ok(builder.build(self.block(), path, &BuildControl::default())?);
         }
         let base = GraphParams::default();
         let params = GraphParams {
             m: number("m", base.m),
             ef_construct: number("ef_construct", base.ef_construct),
+            quantization,
             ..base
         };
         let builder = GraphBuilder { params, threads, seed: 1 };

@@ -20,5 +20,6 @@ pub mod huge;
 pub mod map;
 pub mod prefetch;
 pub mod priority;
+pub mod product;
 pub mod simd;
 pub mod writeback;

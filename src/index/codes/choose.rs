@@ -1,9 +1,23 @@
-//! How many bits a segment's rows need, told by a sample.
-use proximadb_kernels::codes::{Bits, DIM_MAX};
+//! Which codes a segment's rows get: those asked for, or as few bits as a sample says that they need.
+//!
+//! ```text
+//!   asked for        built on               walked on
+//!   nothing          4 or 7 bits, or none   the same     what a sample needs
+//!   fine codes       those                  the same     4 or 7 bits, bytes, half floats
+//!   coarse codes     as if nothing was      those        1 or 2 bits, product
+//! ```
+//! Where a sample says that the codes asked for lose too much, finer ones take their place. Links are chosen by differences of distances, which coarse codes tell wrong; for a walk it is enough to keep
+//! more candidates and look at them again.
+use std::io;
 
-use super::{CodedQuery, Codes, EncodeWork, FACTORS, Quantizer};
+use proximadb_kernels::codes::Bits;
+use proximadb_kernels::huge::HugeBuffer;
+
+use super::coder::AnyCoder;
+use super::{CodedQuery, Codes, EncodeWork, FACTORS, Kind, Product, Quantizer};
 use crate::index::random::Random;
 use crate::index::space::Space;
+use crate::types::Quantization;
 
 /// Rows compared; all others are taken to be like them.
 const SAMPLE: usize = 2048;
@@ -24,64 +38,213 @@ const KEPT_SHARE: f64 = 0.985;
 /// no other is.
 const FAR: f32 = 8.0;
 
+/// Times more candidates at most. Codes that need more lose some rows however many are kept (dot products of rows of
+/// very different lengths in 1 and 2 bits: recall 0.92 at 160 times k); such segments get finer ones.
+const WIDENING_MAX: f32 = 8.0;
+
+/// Rows below which codewords would be taught by few and weigh as much as what they save: such segments get
+/// RaBitQ of about as many bits.
+const PRODUCT_ROWS_MIN: usize = 4096;
+
+/// Rows that codewords are taught by, at most: 32 for each of 256.
+const TAUGHT_ROWS: usize = 8192;
+
+/// Components that codewords are taught by, at most, so that a build's memory stays in bounds.
+const TAUGHT_COMPONENTS: usize = 16 << 20;
+
+/// The codes that a graph is built on; `None` for the vectors themselves.
+pub(in crate::index) fn to_build_on(
+    space: &Space<'_>,
+    asked: Option<Quantization>,
+    seed: u64,
+) -> Option<Quantizer> {
+    match asked.map(Kind::asked) {
+        Some(None) => None,
+        Some(Some(kind)) if kind.is_fine() => {
+            let asked = Sample::of(space, seed)?.quantizer(space, kind, seed);
+            asked.or_else(|| enough(space, seed))
+        }
+        None | Some(Some(_)) => enough(space, seed),
+    }
+}
+
+/// The codes that a graph is walked on, if others than it was built on.
+pub(in crate::index) fn to_walk_on(
+    space: &Space<'_>,
+    asked: Option<Quantization>,
+    seed: u64,
+    threads: usize,
+) -> Option<Quantizer> {
+    let kind = Kind::asked(asked?).filter(|kind| !kind.is_fine())?;
+    let sample = Sample::of(space, seed)?;
+    match kind {
+        Kind::Product { width } if space.len() >= PRODUCT_ROWS_MIN => {
+            sample.product(space, width, seed, threads)
+        }
+        Kind::Product { width } => sample.quantizer(space, Kind::Rabitq(bits_like(width)), seed),
+        kind => sample.quantizer(space, kind, seed),
+    }
+}
+
+/// The bits per component that take no less than a byte per `width` components.
+fn bits_like(width: usize) -> Bits {
+    match width {
+        ..=1 => Bits::Seven,
+        2 => Bits::Four,
+        3 | 4 => Bits::Two,
+        _ => Bits::One,
+    }
+}
+
 /// The fewest bits that keep apart what is apart; `None` if none do, or floats are as small.
 ///
 /// One and two bits are not tried: in memory they save little beside links, and they ask for more rows
 /// to be looked at again.
-pub(in crate::index) fn choose(space: &Space<'_>, seed: u64) -> Option<Quantizer> {
-    let mut random = Random::new(seed);
-    let rows: Vec<u32> = sample(space.len(), &mut random);
-    let centre = centre(space, &rows)?;
+fn enough(space: &Space<'_>, seed: u64) -> Option<Quantizer> {
+    let sample = Sample::of(space, seed)?;
     [Bits::Four, Bits::Seven].into_iter().find_map(|bits| {
         let floats = space.dim() * size_of::<f32>();
-        if 2 * bits.stride(space.dim()) >= floats || bits.padded_dim(space.dim()) > DIM_MAX {
+        if 2 * bits.stride(space.dim()) >= floats {
             return None;
         }
-        let mut quantizer = Quantizer::new(bits, space.dim(), seed, Vec::new(), 0.0);
-        let mut rotated = Vec::new();
-        quantizer.residual(&centre, None, &mut rotated);
-        quantizer.centre = rotated;
-        let trial = try_out(&quantizer, space, &rows);
-        quantizer.error = trial.error;
+        let (quantizer, trial) = sample.tried(space, Kind::Rabitq(bits), seed)?;
         (trial.kept >= KEPT_SHARE).then_some(quantizer)
     })
+}
+
+/// Rows that stand for all, and their centre.
+struct Sample {
+    rows: Vec<u32>,
+    centre: Vec<f32>,
+}
+
+impl Sample {
+    /// `None` if no row is made of numbers.
+    fn of(space: &Space<'_>, seed: u64) -> Option<Sample> {
+        let rows = spread(space.len(), SAMPLE, &mut Random::new(seed));
+        let centre = centre(space, &rows)?;
+        Some(Sample { rows, centre })
+    }
+
+    /// A quantizer that knows its error. `None` if the vectors have too many components, or need finer codes.
+    fn quantizer(&self, space: &Space<'_>, kind: Kind, seed: u64) -> Option<Quantizer> {
+        let (quantizer, trial) = self.tried(space, kind, seed)?;
+        trial.is_of_use().then_some(quantizer)
+    }
+
+    fn tried(&self, space: &Space<'_>, kind: Kind, seed: u64) -> Option<(Quantizer, Trial)> {
+        if !kind.fits(space.dim()) {
+            return None;
+        }
+        let rotated = matches!(kind, Kind::Rabitq(_));
+        let mut quantizer = Quantizer::new(kind, space.dim(), seed, rotated, Vec::new(), Vec::new());
+        quantizer.centre = self.centre_for(&quantizer);
+        let trial = self.try_out(&mut quantizer, space)?;
+        Some((quantizer, trial))
+    }
+
+    /// Codewords are taught both ways, and the way that loses fewer nearest rows is taken: a rotation spreads what few
+    /// components hold, and takes apart what neighbouring ones have in common.
+    fn product(&self, space: &Space<'_>, width: usize, seed: u64, threads: usize) -> Option<Quantizer> {
+        let dim = space.dim();
+        if !(Kind::Product { width }).fits(dim) {
+            return None;
+        }
+        let count = (TAUGHT_COMPONENTS / dim).clamp(SAMPLE, TAUGHT_ROWS);
+        let rows = spread(space.len(), count, &mut Random::new(seed));
+        let taught = |rotated| {
+            // What is rotated and centred, and needs no codebook yet.
+            let blank = Product::new(dim, width, vec![0.0; Product::codebook_len(dim, width)]);
+            let mut blank = Quantizer::of(AnyCoder::Product(blank), seed, rotated, Vec::new());
+            blank.centre = self.centre_for(&blank);
+            let (mut residuals, mut residual) = (Vec::with_capacity(rows.len() * blank.padded()), Vec::new());
+            for &row in &rows {
+                blank.residual(space.block.row(row), space.lift_of(row), &mut residual);
+                // One row that isn't numbers would make a codeword of none.
+                let fits = residual.iter().all(|x| x.is_finite());
+                residuals.extend_from_slice(if fits { &residual } else { &[] });
+            }
+            if residuals.is_empty() {
+                return None;
+            }
+            let coder = AnyCoder::Product(Product::train(dim, width, &residuals, seed, threads));
+            let mut quantizer = Quantizer::of(coder, seed, rotated, blank.centre);
+            let trial = self.try_out(&mut quantizer, space)?;
+            Some((quantizer, trial))
+        };
+        let ((plain, of_plain), (rotated, of_rotated)) = (taught(false)?, taught(true)?);
+        let (better, trial) =
+            if of_rotated.rank < of_plain.rank { (rotated, of_rotated) } else { (plain, of_plain) };
+        trial.is_of_use().then_some(better)
+    }
+
+    fn centre_for(&self, quantizer: &Quantizer) -> Vec<f32> {
+        let mut centre = Vec::new();
+        quantizer.residual(&self.centre, None, &mut centre);
+        centre
+    }
+
+    /// Measures what codes do to the sample, and tells the quantizer. `None` where there is no memory for it.
+    fn try_out(&self, quantizer: &mut Quantizer, space: &Space<'_>) -> Option<Trial> {
+        let trial = try_out(quantizer, space, &self.rows).ok()?;
+        quantizer.error = trial.error;
+        quantizer.widening = trial.widening();
+        Some(trial)
+    }
 }
 
 /// What codes of a sample do.
 struct Trial {
     /// Share of the nearest rows that are among those with the least estimates.
     kept: f64,
+    /// How many least estimates hold the share that must be kept, for most rows asked about.
+    rank: f32,
     /// See [`Quantizer::error`].
     error: f32,
 }
 
-fn try_out(quantizer: &Quantizer, space: &Space<'_>, rows: &[u32]) -> Trial {
+impl Trial {
+    /// See [`Quantizer::widening`].
+    fn widening(&self) -> f32 {
+        (self.rank / KEPT as f32).max(1.0)
+    }
+
+    fn is_of_use(&self) -> bool {
+        self.widening() <= WIDENING_MAX
+    }
+}
+
+fn try_out(quantizer: &Quantizer, space: &Space<'_>, rows: &[u32]) -> io::Result<Trial> {
     let stride = quantizer.stride();
-    let mut packed = vec![0; rows.len() * stride];
+    let mut packed = HugeBuffer::zeroed(rows.len() * stride)?;
     let mut factors = vec![0.0; rows.len() * FACTORS];
     let mut work = EncodeWork::default();
-    for ((&row, code), factors) in rows.iter().zip(packed.chunks_mut(stride)).zip(factors.chunks_mut(FACTORS))
-    {
+    let codes = packed.as_mut_slice().chunks_mut(stride);
+    for ((&row, code), factors) in rows.iter().zip(codes).zip(factors.chunks_mut(FACTORS)) {
         factors.copy_from_slice(&quantizer.encode(space.block.row(row), space.lift_of(row), code, &mut work));
     }
-    let codes = Codes { quantizer, factors: &factors, packed: &packed };
+    let codes = Codes { quantizer, factors: &factors, packed: packed.as_slice() };
     let places: Vec<u32> = (0..rows.len() as u32).collect();
     let (mut exact, mut estimates) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
     let mut query = CodedQuery::default();
     let (mut kept, mut wanted, mut squares, mut measured) = (0, 0, 0.0, 0);
+    let mut ranks = Vec::with_capacity(QUERIES * NEAREST);
     for &row in &rows[..rows.len().min(QUERIES)] {
         let vector = space.block.row(row);
         space.distances_from_query(vector, rows, &mut exact);
         quantizer.prepare(vector, space.query_lift(), &mut query);
         codes.distances(&query, &places, &mut estimates);
         let nearest = least(&exact, NEAREST);
-        let taken = least(&estimates, KEPT);
+        let by_estimate = least(&estimates, rows.len());
+        let taken = &by_estimate[..KEPT.min(rows.len())];
         // By distance: of rows equally near any will do.
         let farthest = nearest.last().map_or(f32::INFINITY, |&at| exact[at]);
         kept += taken.iter().filter(|&&at| exact[at] <= farthest).count().min(nearest.len());
         wanted += nearest.len();
+        let found = by_estimate.iter().enumerate().filter(|(_, at)| exact[**at] <= farthest);
+        ranks.extend(found.map(|(rank, _)| rank + 1).take(nearest.len()));
         for (at, (exact, estimate)) in exact.iter().zip(&estimates).enumerate() {
-            let unit = 2.0 * (query.square * factors[at * FACTORS]).sqrt();
+            let unit = 2.0 * query.square.sqrt() * factors[at * FACTORS].sqrt();
             let error = (exact - estimate) / unit;
             if error.is_finite() {
                 squares += f64::from(error * error);
@@ -89,10 +252,13 @@ fn try_out(quantizer: &Quantizer, space: &Space<'_>, rows: &[u32]) -> Trial {
             }
         }
     }
-    Trial {
+    ranks.sort_unstable();
+    let most = (ranks.len() as f64 * KEPT_SHARE) as usize;
+    Ok(Trial {
         kept: f64::from(kept as u32) / f64::from(wanted.max(1) as u32),
+        rank: ranks.get(most.min(ranks.len().saturating_sub(1))).map_or(1.0, |&rank| rank as f32),
         error: (squares / f64::from(measured.max(1))).sqrt() as f32,
-    }
+    })
 }
 
 /// Places of the least values, least first.
@@ -103,14 +269,15 @@ fn least(values: &[f32], count: usize) -> Vec<usize> {
     places
 }
 
-fn sample(rows: usize, random: &mut Random) -> Vec<u32> {
-    if rows <= SAMPLE {
+/// Up to `count` of `rows` rows, ascending.
+fn spread(rows: usize, count: usize, random: &mut Random) -> Vec<u32> {
+    if rows <= count {
         return (0..rows as u32).collect();
     }
     // A row from each of so many equal stretches: spread evenly, none twice.
-    (0..SAMPLE)
+    (0..count)
         .map(|at| {
-            let (first, next) = (rows * at / SAMPLE, rows * (at + 1) / SAMPLE);
+            let (first, next) = (rows * at / count, rows * (at + 1) / count);
             (first + random.below(next - first)) as u32
         })
         .collect()

@@ -1,58 +1,94 @@
-//! Vectors in a few bits per component, to walk on.
+//! Vectors in few bits per component, to walk on.
 //!
 //! ```text
-//!   row ──rotate, minus the centre──▶ r ──▶ u: bits per component │ |r|², scale
-//!   query ─────────────the same────▶ q ──▶ i8 per component
-//!   |r - q|² ≈ |r|² + |q|² - 2 scale · ⟨2u - (2^bits - 1), q⟩        one integer dot product
+//!   row ──(rotate,) minus the centre──▶ r ──▶ code: a vector v that points nearly where r does │ |r|², scale
+//!   query ─────────the same───────────▶ q ──▶ what the kind of code asks for
+//!   |r - q|² ≈ |r|² + |q|² - 2 scale · ⟨v, q⟩
 //! ```
-//! C1 the estimate is unbiased: `scale = |r|² / ⟨2u - (2^bits - 1), r⟩`. C2 its error is a small multiple of
-//! `|r| |q|`, measured when the codes are made and kept with them. C3 the same rows, seed and SIMD
+//! C1 the estimate is unbiased: `scale = |r|² / ⟨v, r⟩`, whatever the code. C2 its error is a small multiple
+//! of `|r| |q|`, measured when the codes are made and kept with them. C3 the same rows, seed and SIMD
 //! level give the same codes, whatever the number of threads.
+//!
+//! | kind | v | ⟨v, q⟩ | rotated |
+//! |---|---|---|---|
+//! | `rabitq` | odd numbers around zero, of 1, 2, 4 or 7 bits | whole numbers, q in bytes | yes |
+//! | `bytes` | signed bytes, the greatest component 127 | whole numbers, q in bytes | no |
+//! | `half` | half floats | floats | no |
+//! | `product` | a codeword of 256 per group of components | a look-up per group | if that helps |
 //!
 //! Distances are squared l2 in the space that graphs are built in (see `space`).
 //!
 //! Sources: *RaBitQ: Quantizing High-Dimensional Vectors with a Theoretical Error Bound for Approximate
-//! Nearest Neighbor Search*, Gao and Long (SIGMOD 2024, arXiv:2405.12497); *Practical and Asymptotically
-//! Optimal Quantization of High-Dimensional Vectors in Euclidean Space for Approximate Nearest Neighbor
-//! Search*, Gao et al. (SIGMOD 2025, arXiv:2409.09913) for more than one bit.
+//! Nearest Neighbor Search*, Gao and Long (SIGMOD 2024, arXiv:2405.12497), whose scale serves all kinds;
+//! *Practical and Asymptotically Optimal Quantization of High-Dimensional Vectors in Euclidean Space for
+//! Approximate Nearest Neighbor Search*, Gao et al. (SIGMOD 2025, arXiv:2409.09913) for more than one bit.
+mod bytes;
 mod choose;
-mod encode;
+mod coder;
+mod half;
+mod kind;
+mod product;
+mod rabitq;
 mod rotation;
 #[cfg(test)]
 mod tests;
 
-pub(super) use choose::choose;
+pub(super) use choose::{to_build_on, to_walk_on};
+pub(super) use kind::Kind;
 
-use proximadb_kernels::codes::{self, Bits};
 use proximadb_kernels::prefetch;
 
+use bytes::Bytes;
+use coder::{AnyCoder, Coder};
+use half::Half;
+use product::Product;
+use rabitq::Rabitq;
 use rotation::Rotation;
 
 /// Turns vectors into codes and queries into what codes are compared with.
 pub(super) struct Quantizer {
-    pub(super) bits: Bits,
-    /// Components of a vector in the space of the build.
-    pub(super) dim: usize,
+    coder: AnyCoder,
     pub(super) seed: u64,
-    rotation: Rotation,
-    /// Rotated: what is subtracted from every vector.
+    rotation: Option<Rotation>,
+    /// Subtracted from every vector, once it is rotated.
     pub(super) centre: Vec<f32>,
     /// Standard deviation of an estimate's error in units of `2 |r| |q|`.
     pub(super) error: f32,
+    /// Times more candidates that a walk on these codes keeps than one on vectors; at least 1.
+    pub(super) widening: f32,
 }
 
 /// A query, or a row, in the form that codes are compared with.
 #[derive(Default)]
 pub(super) struct CodedQuery {
-    /// Integers, `padded` of them.
+    /// `q` in whole numbers, `padded` of them.
     values: Vec<i8>,
     /// Of all values.
     sum: i32,
-    /// What an integer stands for.
+    /// What a whole number stands for.
     scale: f32,
     /// `|q|²`.
     square: f32,
+    /// `q`.
     rotated: Vec<f32>,
+    /// Per sub-space: products of `q` with each codeword.
+    table: Vec<f32>,
+}
+
+impl CodedQuery {
+    /// `|q|²`.
+    pub(super) fn square(&self) -> f32 {
+        self.square
+    }
+
+    /// Fills `values` and `scale` from `rotated`, whose length is a multiple of 8.
+    fn to_bytes(&mut self) {
+        let (greatest, _) = rabitq::greatest_and_square(&self.rotated);
+        self.scale = greatest / 127.0;
+        let inverse = if self.scale > 0.0 { 1.0 / self.scale } else { 0.0 };
+        self.values.clear();
+        self.values.extend(self.rotated.iter().map(|x| bytes::nearest_byte(x * inverse)));
+    }
 }
 
 /// Numbers kept beside each row's code: `|r|²` and the scale.
@@ -69,20 +105,61 @@ pub(super) struct Codes<'a> {
 }
 
 impl Quantizer {
-    /// With a centre that is rotated already.
-    pub(super) fn new(bits: Bits, dim: usize, seed: u64, centre: Vec<f32>, error: f32) -> Quantizer {
-        let rotation = Rotation::new(bits.padded_dim(dim), seed);
-        Quantizer { bits, dim, seed, rotation, centre, error }
+    /// A kind of codes for vectors of `dim` components, with what it needs: a centre that is rotated already if
+    /// `rotated`, and codebooks if it has any.
+    pub(super) fn new(
+        kind: Kind,
+        dim: usize,
+        seed: u64,
+        rotated: bool,
+        centre: Vec<f32>,
+        codebooks: Vec<f32>,
+    ) -> Quantizer {
+        let coder = match kind {
+            Kind::Rabitq(bits) => AnyCoder::Rabitq(Rabitq::new(bits, dim)),
+            Kind::Half => AnyCoder::Half(Half::new(dim)),
+            Kind::Bytes => AnyCoder::Bytes(Bytes::new(dim)),
+            Kind::Product { width } => AnyCoder::Product(Product::new(dim, width, codebooks)),
+        };
+        Quantizer::of(coder, seed, rotated, centre)
     }
 
-    /// Components of a code: `dim` and zeros.
+    fn of(coder: AnyCoder, seed: u64, rotated: bool, centre: Vec<f32>) -> Quantizer {
+        let rotation = rotated.then(|| Rotation::new(coder.padded(), seed));
+        Quantizer { coder, seed, rotation, centre, error: 0.0, widening: 1.0 }
+    }
+
+    /// What kind of codes it makes.
+    pub(super) fn kind(&self) -> Kind {
+        match &self.coder {
+            AnyCoder::Rabitq(coder) => Kind::Rabitq(coder.bits()),
+            AnyCoder::Half(_) => Kind::Half,
+            AnyCoder::Bytes(_) => Kind::Bytes,
+            AnyCoder::Product(coder) => Kind::Product { width: coder.width() },
+        }
+    }
+
+    /// Are vectors rotated?
+    pub(super) fn is_rotated(&self) -> bool {
+        self.rotation.is_some()
+    }
+
+    /// The codebooks, if the kind has any.
+    pub(super) fn codebooks(&self) -> &[f32] {
+        match &self.coder {
+            AnyCoder::Product(coder) => coder.codebooks(),
+            _ => &[],
+        }
+    }
+
+    /// Components of a code's vector: `dim` and zeros.
     pub(super) fn padded(&self) -> usize {
-        self.bits.padded_dim(self.dim)
+        self.coder.padded()
     }
 
     /// Bytes of a code.
     pub(super) fn stride(&self) -> usize {
-        self.bits.stride(self.dim)
+        self.coder.stride()
     }
 
     /// Rotates a vector (and its lift, if the space has one) into `out`, and subtracts the centre.
@@ -91,7 +168,9 @@ impl Quantizer {
         out.extend_from_slice(vector);
         out.extend(lift);
         out.resize(self.padded(), 0.0);
-        self.rotation.apply(out);
+        if let Some(rotation) = &self.rotation {
+            rotation.apply(out);
+        }
         out.iter_mut().zip(&self.centre).for_each(|(x, centre)| *x -= centre);
     }
 
@@ -104,57 +183,36 @@ impl Quantizer {
         work: &mut EncodeWork,
     ) -> [f32; FACTORS] {
         self.residual(vector, lift, &mut work.residual);
-        let factors = encode::encode(self.bits, &work.residual, &mut work.levels);
-        codes::pack(self.bits, &work.levels, code);
-        factors
+        self.encode_residual(&work.residual, code, &mut work.levels)
     }
 
-    /// Encodes what is left of a rotated vector after subtracting a centre of the caller's.
+    /// Encodes what is left of a (rotated) vector after subtracting a centre. `levels`: memory.
     pub(super) fn encode_residual(
         &self,
         residual: &[f32],
         code: &mut [u8],
-        work: &mut EncodeWork,
+        levels: &mut Vec<u8>,
     ) -> [f32; FACTORS] {
-        let factors = encode::encode(self.bits, residual, &mut work.levels);
-        codes::pack(self.bits, &work.levels, code);
-        factors
+        let product = self.coder.encode(residual, code, levels);
+        let square = square(residual);
+        [square, if product > 0.0 { square / product } else { 0.0 }]
     }
 
     /// Prepares a vector for comparisons.
     pub(super) fn prepare(&self, vector: &[f32], lift: Option<f32>, query: &mut CodedQuery) {
         let mut rotated = std::mem::take(&mut query.rotated);
         self.residual(vector, lift, &mut rotated);
-        query.set(rotated);
-    }
-
-    /// Prepares a rotated vector for comparisons with rows that were encoded around `centre`.
-    pub(super) fn prepare_around(&self, rotated: &[f32], centre: &[f32], query: &mut CodedQuery) {
-        let mut residual = std::mem::take(&mut query.rotated);
-        residual.clear();
-        residual.extend(rotated.iter().zip(centre).map(|(x, centre)| x - centre));
-        query.set(residual);
-    }
-}
-
-impl CodedQuery {
-    /// `|q|²`.
-    pub(super) fn square(&self) -> f32 {
-        self.square
-    }
-
-    /// Makes integers of a rotated residual.
-    fn set(&mut self, rotated: Vec<f32>) {
-        let query = self;
-        let (greatest, square) = encode::greatest_and_square(&rotated);
-        query.square = square;
-        query.scale = greatest / 127.0;
-        let inverse = if query.scale > 0.0 { 1.0 / query.scale } else { 0.0 };
-        query.values.clear();
-        // Adding 1.5 · 2^23 leaves the nearest integer in the lowest bits; rounding would be a call.
-        query.values.extend(rotated.iter().map(|x| (x * inverse + 12_582_912.0).to_bits() as i8));
-        query.sum = query.values.iter().map(|&value| i32::from(value)).sum();
+        query.square = square(&rotated);
         query.rotated = rotated;
+        self.coder.prepare(query);
+    }
+
+    /// Prepares a vector, rotated if vectors are, for comparisons with rows that were encoded around `centre`.
+    pub(super) fn prepare_around(&self, rotated: &[f32], centre: &[f32], query: &mut CodedQuery) {
+        query.rotated.clear();
+        query.rotated.extend(rotated.iter().zip(centre).map(|(x, centre)| x - centre));
+        query.square = square(&query.rotated);
+        self.coder.prepare(query);
     }
 }
 
@@ -169,41 +227,13 @@ impl Codes<'_> {
     /// Estimates of the squared distances from a query to rows. Panics if a row isn't there.
     #[inline]
     pub(super) fn distances(&self, query: &CodedQuery, ids: &[u32], out: &mut [f32]) {
-        const AT_ONCE: usize = 64;
-        let mut dots = [0; AT_ONCE];
-        let (bits, middle) = (self.quantizer.bits, middle(self.quantizer.bits));
-        let offset = middle * query.sum;
-        for (ids, out) in ids.chunks(AT_ONCE).zip(out.chunks_mut(AT_ONCE)) {
-            for &id in ids {
-                prefetch::read(self.factors_of(id));
-            }
-            let dots = &mut dots[..ids.len()];
-            codes::dot_ids(bits, &query.values, self.packed, ids, dots);
-            for ((out, &dot), &id) in out.iter_mut().zip(dots.iter()).zip(ids) {
-                let &[square, scale] = self.factors_of(id);
-                let product = (2 * dot - offset) as f32 * query.scale;
-                *out = query.square + square - 2.0 * scale * product;
-            }
+        for &id in ids {
+            prefetch::read(self.factors_of(id));
         }
-    }
-
-    /// The same for rows that lie one behind the other, from `first` on.
-    #[inline]
-    pub(super) fn distances_run(&self, query: &CodedQuery, first: u32, out: &mut [f32]) {
-        const AT_ONCE: usize = 64;
-        let mut dots = [0; AT_ONCE];
-        let (bits, stride) = (self.quantizer.bits, self.quantizer.stride());
-        let offset = middle(bits) * query.sum;
-        let first = first as usize;
-        let rows = self.packed[first * stride..].chunks(AT_ONCE * stride);
-        let factors = self.factors.as_chunks::<FACTORS>().0[first..].chunks(AT_ONCE);
-        for ((out, rows), factors) in out.chunks_mut(AT_ONCE).zip(rows).zip(factors) {
-            let dots = &mut dots[..out.len()];
-            codes::dot_many(bits, &query.values, &rows[..out.len() * stride], dots);
-            for ((out, &dot), &[square, scale]) in out.iter_mut().zip(dots.iter()).zip(factors) {
-                let product = (2 * dot - offset) as f32 * query.scale;
-                *out = query.square + square - 2.0 * scale * product;
-            }
+        self.quantizer.coder.products(query, self.packed, ids, out);
+        for (out, &id) in out.iter_mut().zip(ids) {
+            let &[square, scale] = self.factors_of(id);
+            *out = query.square + square - 2.0 * scale * *out;
         }
     }
 
@@ -212,10 +242,8 @@ impl Codes<'_> {
         let stride = self.quantizer.stride();
         let start = row as usize * stride;
         let &[square, scale] = self.factors_of(row);
-        query.values.resize(self.quantizer.padded(), 0);
-        let code = &self.packed[start..start + stride];
-        query.sum = codes::unpack_centred(self.quantizer.bits, code, &mut query.values);
-        (query.scale, query.square) = (scale, square);
+        self.quantizer.coder.decode(&self.packed[start..start + stride], scale, query);
+        query.square = square;
     }
 
     /// How far below its estimate a row's distance from the query may well be.
@@ -229,7 +257,8 @@ impl Codes<'_> {
     /// What the error of a row's estimate is a multiple of: `2 |r| |q|`.
     #[inline]
     pub(super) fn unit(&self, query: &CodedQuery, row: u32) -> f32 {
-        2.0 * (query.square * self.factors_of(row)[0]).sqrt()
+        // Each root by itself: the product of squares may be too small or too large for a number.
+        2.0 * query.square.sqrt() * self.factors_of(row)[0].sqrt()
     }
 
     #[inline]
@@ -238,7 +267,14 @@ impl Codes<'_> {
     }
 }
 
-/// Levels `u` stand for `2u - middle`: odd numbers around zero.
-fn middle(bits: Bits) -> i32 {
-    i32::from(bits.max())
+/// The sum of squares, in one order.
+fn square(values: &[f32]) -> f32 {
+    let (blocks, rest) = values.as_chunks::<8>();
+    let mut sums = [0.0f32; 8];
+    for block in blocks {
+        for lane in 0..8 {
+            sums[lane] += block[lane] * block[lane];
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().map(|x| x * x).sum::<f32>()
 }

@@ -7,12 +7,12 @@ use proximadb_kernels::huge::HugeBuffer;
 use super::format::{self, IvfParts, Record, RecordLayout};
 use super::jobs::Workers;
 use super::train::{Cluster, Training, training_bytes};
-use crate::index::codes::{self, CodedQuery, EncodeWork, Quantizer};
+use crate::index::codes::{self, CodedQuery, Kind, Quantizer};
 use crate::index::links::ROWS_MAX;
 use crate::index::near::Near;
 use crate::index::space::Space;
 use crate::index::{BuildControl, IndexBuilder, IndexError, VectorBlock};
-use crate::types::{Clusters, IvfParams};
+use crate::types::{Clusters, IvfParams, Quantization};
 
 /// Clusters per square root of the rows. Fewer make each probe longer, more make ranking their centroids
 /// dearer than what is read; see `docs/decisions/0018-ivf.md` for figures.
@@ -33,6 +33,8 @@ const CLUSTERS_PER_QUERY: usize = 4;
 pub struct IvfBuilder {
     /// How many clusters.
     pub params: IvfParams,
+    /// The codes asked for.
+    pub quantization: Option<Quantization>,
     /// Threads to use; at least one.
     pub threads: usize,
     /// Decides the sample, the first centroids and the rotation.
@@ -90,9 +92,7 @@ impl IvfBuilder {
             return Ok(parts);
         }
         let workers = Workers { threads: self.threads.max(1), control };
-        // Around one centre for all: if so many bits are enough there, they are around many.
-        parts.quantizer = codes::choose(&space, self.seed)
-            .map(|chosen| Quantizer::new(chosen.bits, chosen.dim, chosen.seed, Vec::new(), chosen.error));
+        parts.quantizer = self.quantizer(&space);
         let training = Training { space: &space, seed: self.seed, workers, grouped_above };
         let clustering = training.run(self.clusters(rows))?;
 
@@ -124,6 +124,19 @@ impl IvfBuilder {
             quantizer.error = error;
         }
         Ok(parts)
+    }
+
+    /// The codes asked for, but no codewords, which describe no residuals; else what a sample needs.
+    ///
+    /// It is tried out around one centre for all: if so many bits are enough there, they are around many.
+    fn quantizer(&self, space: &Space<'_>) -> Option<Quantizer> {
+        let coarse = codes::to_walk_on(space, self.quantization, self.seed, self.threads)
+            .filter(|coarse| !matches!(coarse.kind(), Kind::Product { .. }));
+        let chosen = coarse.or_else(|| codes::to_build_on(space, self.quantization, self.seed))?;
+        let (kind, rotated) = (chosen.kind(), chosen.is_rotated());
+        let mut quantizer = Quantizer::new(kind, space.dim(), chosen.seed, rotated, Vec::new(), Vec::new());
+        quantizer.error = chosen.error;
+        Some(quantizer)
     }
 
     /// Writes the records, and the radii.
@@ -207,7 +220,7 @@ impl Lengths {
 #[derive(Default)]
 struct RecordWork {
     residual: Vec<f32>,
-    encode: EncodeWork,
+    levels: Vec<u8>,
 }
 
 impl RecordWork {
@@ -229,7 +242,7 @@ impl RecordWork {
         for ((&row, bytes), code) in cluster.rows.iter().zip(factors).zip(codes) {
             quantizer.residual(space.block.row(row), space.lift_of(row), &mut self.residual);
             self.residual.iter_mut().zip(centroid).for_each(|(x, centroid)| *x -= centroid);
-            let [square, scale] = quantizer.encode_residual(&self.residual, code, &mut self.encode);
+            let [square, scale] = quantizer.encode_residual(&self.residual, code, &mut self.levels);
             bytes[..4].copy_from_slice(&square.to_le_bytes());
             bytes[4..].copy_from_slice(&scale.to_le_bytes());
             lengths.add(square);
@@ -280,7 +293,8 @@ fn measured_error(space: &Space<'_>, parts: &IvfParts) -> Option<f32> {
             quantizer.prepare_around(&rotated, &parts.centroids[cluster * width..][..width], &mut coded);
             estimates.resize(rows, 0.0);
             exact.resize(rows, 0.0);
-            codes.distances_run(&coded, 0, &mut estimates);
+            let places: Vec<u32> = (0..rows as u32).collect();
+            codes.distances(&coded, &places, &mut estimates);
             space.distances_from_query(vector, record.rows, &mut exact);
             for (place, (exact, estimate)) in exact.iter().zip(&estimates).enumerate() {
                 let unit = codes.unit(&coded, place as u32);

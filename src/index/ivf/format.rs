@@ -9,11 +9,12 @@
 //!      20      4  rows, n (up to 2^31)
 //!      24      4  clusters, c; at least one unless n is 0
 //!      28      4  groups of clusters, g; at least one unless n is 0
-//!      32      4  bits per component of a code: 4 or 7; 0 if there are no codes
+//!      32      4  kind of codes, as in `graph_format`; 0 if there are none. Not 4
 //!      36      4  f32: square of the length that lifted rows have (see `space`); 0 but for dot
 //!      40      8  seed of the rotation
 //!      48      4  f32: standard deviation of an estimate's error (see `codes`)
-//!      52      8  zeros
+//!      52      4  what else there is to say of the kind: bits per component
+//!      56      4  are vectors rotated? 0 or 1
 //!      60      4  crc32c of bytes 0..60
 //!      64  4 g+4  first cluster of each group, and c
 //!        4 c + 4  first place of each cluster, and n: a cluster with s places has s rows
@@ -21,7 +22,7 @@
 //!            4 c  f32: spread of each cluster, the root of the mean square of its rows' distances from its centroid
 //!             ·   zeros up to a multiple of 64
 //!       G  4 g p  f32: a centroid per group; p components: of a row, with its lift for dot; where there are codes,
-//!                 padded to whole blocks of them and rotated
+//!                 padded as they are, and rotated if they are
 //!             ·   zeros up to a multiple of 64
 //!       C  4 c p  f32: a centroid per cluster, likewise
 //!             ·   zeros up to a multiple of 64
@@ -33,7 +34,7 @@
 //!       0    4 s  rows, ascending
 //!     4 s    8 s  factors: per row two f32, the square of its residual and its scale; only with codes
 //!             ·   zeros up to a multiple of 64
-//!       ·    q s  codes: per row q bytes, a multiple of 32; only with codes
+//!       ·    q s  codes: per row q bytes; only with codes
 //!             ·   zeros up to a multiple of 64
 //! ```
 //! A residual is what a rotated row differs from its cluster's rotated centroid by.
@@ -42,17 +43,16 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use proximadb_kernels::codes::{Bits, DIM_MAX};
 use proximadb_kernels::huge::HugeBuffer;
 use proximadb_kernels::map::{as_f32s, as_u32s};
 
 use crate::index::IndexError;
 use crate::index::blocks_file::{self, ALIGNMENT, Blocks, Bytes, MagicEnd, number};
-use crate::index::codes::{Codes, FACTORS, Quantizer};
+use crate::index::codes::{Codes, FACTORS, Kind, Quantizer};
 use crate::index::links::ROWS_MAX;
 use crate::types::Distance;
 
-const MAGIC: &[u8; 8] = b"PXIVFLS\n";
+pub(in crate::index) const MAGIC: &[u8; 8] = b"PXIVFLS\n";
 const MAGIC_END: &MagicEnd = b"PXIVFLSE";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 64;
@@ -155,14 +155,15 @@ fn write_parts(out: &mut Blocks, parts: &IvfParts) -> io::Result<()> {
         number(parts.rows)?,
         number(parts.offsets.len() - 1)?,
         number(parts.group_starts.len() - 1)?,
-        quantizer.map_or(0, |quantizer| quantizer.bits.count()),
+        quantizer.map_or(0, |quantizer| quantizer.kind().number()),
     ];
     let mut header = MAGIC.to_vec();
     header.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
     header.extend(parts.lifted_square.to_le_bytes());
     header.extend(quantizer.map_or(0, |quantizer| quantizer.seed).to_le_bytes());
     header.extend(quantizer.map_or(0.0, |quantizer| quantizer.error).to_le_bytes());
-    header.resize(HEADER_BYTES - 4, 0);
+    header.extend(quantizer.map_or(0, |quantizer| quantizer.kind().parameter()).to_le_bytes());
+    header.extend(u32::from(quantizer.is_some_and(Quantizer::is_rotated)).to_le_bytes());
     header.extend(crc32c::crc32c(&header).to_le_bytes());
     out.write(&header)?;
     let floats = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
@@ -205,9 +206,19 @@ fn parsed(file: Bytes) -> Result<IvfFile, String> {
         other => return Err(format!("it has distance {other}, which doesn't exist")),
     };
     let [dim, rows, clusters, groups] = [16, 20, 24, 28].map(|offset| number(offset) as usize);
-    let bits = match number(32) {
-        0 => None,
-        count => Some(Bits::of(count).ok_or_else(|| format!("it has codes of {count} bits"))?),
+    let kind = match (number(32), number(52)) {
+        (0, _) => None,
+        (kind, parameter) => match Kind::of(kind, parameter) {
+            Some(Kind::Product { .. }) | None => {
+                return Err(format!("it has codes of kind {kind} with parameter {parameter}"));
+            }
+            kind => kind,
+        },
+    };
+    let rotated = match number(56) {
+        0 => false,
+        1 => true,
+        other => return Err(format!("its vectors are rotated {other} times")),
     };
     let (lifted_square, error) = (f32::from_bits(number(36)), f32::from_bits(number(48)));
     let seed = u64::from(number(40)) | u64::from(number(44)) << 32;
@@ -216,12 +227,12 @@ fn parsed(file: Bytes) -> Result<IvfFile, String> {
         || clusters > rows
         || groups > clusters
         || (groups == 0) != (rows == 0)
-        || bits.is_some_and(|bits| dim == 0 || bits.padded_dim(lifted_dim) > DIM_MAX)
+        || kind.is_some_and(|kind| !kind.fits(lifted_dim))
     {
         return Err("its header contradicts itself".into());
     }
 
-    let width = bits.map_or(lifted_dim, |bits| bits.padded_dim(lifted_dim));
+    let width = kind.map_or(lifted_dim, |kind| kind.padded(lifted_dim));
     let mut end = HEADER_BYTES as u128;
     let mut section = |bytes: u128, aligned: bool| {
         let start = if aligned { end.next_multiple_of(ALIGNMENT as u128) } else { end };
@@ -249,7 +260,7 @@ fn parsed(file: Bytes) -> Result<IvfFile, String> {
     if !rises_to(&offsets, rows) || !rises_to(&group_starts, clusters) {
         return Err("its clusters are out of order".into());
     }
-    let stride = bits.map(|bits| bits.stride(lifted_dim));
+    let stride = kind.map(|kind| kind.stride(lifted_dim));
     let mut records = Vec::with_capacity(clusters);
     let mut start = first_record as usize;
     for place in offsets.windows(2) {
@@ -264,7 +275,11 @@ fn parsed(file: Bytes) -> Result<IvfFile, String> {
     if !radii.iter().chain(&spreads).all(|&length| length >= 0.0) {
         return Err("a cluster's radius isn't a length".into());
     }
-    let quantizer = bits.map(|bits| Quantizer::new(bits, lifted_dim, seed, Vec::new(), error));
+    let quantizer = kind.map(|kind| {
+        let mut quantizer = Quantizer::new(kind, lifted_dim, seed, rotated, Vec::new(), Vec::new());
+        quantizer.error = error;
+        quantizer
+    });
     let file = IvfFile {
         distance,
         dim,

@@ -32,4 +32,5 @@ mod tests;
 mod train;
 
 pub use build::IvfBuilder;
+pub(super) use format::MAGIC;
 pub use search::Ivf;

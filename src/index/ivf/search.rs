@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use super::format::{self, IvfFile, Record};
 use super::order::Order;
 use crate::index::blocks_file::Bytes;
-use crate::index::codes::CodedQuery;
+use crate::index::codes::{CodedQuery, Quantizer};
 use crate::index::flat::distances_ids;
 use crate::index::rescore::{Rescore, scale_and_base};
 use crate::index::scan::scan;
@@ -186,6 +186,8 @@ struct Probe<'a> {
     /// The query in the space of the build, as centroids are.
     target: &'a [f32],
     target_square: f32,
+    /// Of codes; `None` where there are none, or the query will have none.
+    quantizer: Option<&'a Quantizer>,
     coded: CodedQuery,
     /// Users' distances are `scale · d + base` of distances d in the space of the build.
     scale: f32,
@@ -206,16 +208,18 @@ impl<'a> Probe<'a> {
         coded: CodedQuery,
     ) -> Probe<'a> {
         let (scale, base) = scale_and_base(file.distance, query.vector, file.lifted_square);
+        let oversampled = (query.k as f32 * query.codes.oversampling).ceil() as usize;
         Probe {
             file,
             vectors,
             query,
             target,
             target_square: proximadb_kernels::distance::dot(target, target),
+            quantizer: file.quantizer.as_ref().filter(|_| !query.codes.ignore),
             coded,
             scale,
             base,
-            top: TopK::new(query.k),
+            top: TopK::new(oversampled.max(query.k)),
             candidates: Vec::new(),
             visited: 0,
             clock: Clock::new(query.deadline),
@@ -241,7 +245,7 @@ impl<'a> Probe<'a> {
     fn look_into(&mut self, cluster: u32, scratch: &mut Scratch) -> Result<f32, IndexError> {
         let record = self.file.record(cluster);
         let centroid = self.file.centroids(cluster as usize..cluster as usize + 1);
-        let square = match &self.file.quantizer {
+        let square = match self.quantizer {
             Some(quantizer) => {
                 quantizer.prepare_around(self.target, centroid, &mut self.coded);
                 self.coded.square()
@@ -251,7 +255,7 @@ impl<'a> Probe<'a> {
         if self.is_beyond(cluster, square) {
             return Ok(1.0);
         }
-        let slack_max = match &self.file.quantizer {
+        let slack_max = match self.quantizer {
             Some(quantizer) => {
                 let unit = 2.0 * self.file.radius(cluster) * square.sqrt();
                 self.scale * DEVIATIONS * quantizer.error * unit + self.rounding()
@@ -271,7 +275,7 @@ impl<'a> Probe<'a> {
                 if estimate - slack_max > self.top.bound() {
                     continue;
                 }
-                let slack = match &record.codes {
+                let slack = match self.quantizer.and(record.codes.as_ref()) {
                     Some(codes) => {
                         self.scale * DEVIATIONS * codes.quantizer.error * codes.unit(&self.coded, place)
                             + self.rounding()
@@ -320,13 +324,9 @@ impl<'a> Probe<'a> {
             None => places.extend(first..range.end as u32),
         }
         estimates.resize(places.len(), 0.0);
-        match &record.codes {
+        match self.quantizer.and(record.codes.as_ref()) {
             Some(codes) => {
-                if places.len() == range.len() {
-                    codes.distances_run(&self.coded, first, estimates);
-                } else {
-                    codes.distances(&self.coded, places, estimates);
-                }
+                codes.distances(&self.coded, places, estimates);
                 estimates.iter_mut().for_each(|estimate| *estimate = self.scale * *estimate + self.base);
             }
             None => {
@@ -336,11 +336,11 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// The exact distances of the candidates that may be among the nearest.
+    /// The exact distances of the candidates that may be among the nearest; estimates if they are believed.
     fn rescored(&mut self, scratch: &mut Scratch) -> Result<Vec<(f32, u32)>, IndexError> {
         let bound = self.top.bound();
         let mut top = TopK::new(self.query.k);
-        if self.file.quantizer.is_none() {
+        if self.quantizer.is_none() || !self.query.codes.rescore {
             self.candidates.iter().for_each(|candidate| {
                 top.push(candidate.estimate, candidate.row);
             });

@@ -13,9 +13,12 @@ use super::format::{self, IvfParts};
 use super::{Ivf, IvfBuilder};
 use crate::index::test_data::{ALL_DISTANCES, Data, clustered};
 use crate::index::{BuildControl, IndexBuilder, IndexError, IndexHits, IndexQuery, VectorIndex, exact_scan};
-use crate::types::{Clusters, Distance, IvfParams, RowSet};
+use crate::types::{
+    Clusters, CodedSearch, Compression, Distance, IvfParams, Quantization, RabitqBits, RowSet,
+};
 
-const EF: usize = 64;
+/// What a server asks for unless told otherwise.
+const EF: usize = 128;
 
 /// A built index, its rows, and the folder it is in.
 pub(super) struct Built {
@@ -26,7 +29,7 @@ pub(super) struct Built {
 }
 
 fn builder(clusters: Clusters, threads: usize) -> IvfBuilder {
-    IvfBuilder { params: IvfParams { clusters }, threads, seed: 7 }
+    IvfBuilder { params: IvfParams { clusters }, quantization: None, threads, seed: 7 }
 }
 
 fn parts(data: &Data) -> IvfParts {
@@ -52,7 +55,8 @@ fn build_with(data: Data, builder: &IvfBuilder, grouped_above: usize) -> Built {
 fn query<'a>(vector: &'a [f32], k: usize, matching: &'a RowSet) -> IndexQuery<'a> {
     let alive_rows = matching.rows();
     let matching = Some(matching);
-    IndexQuery { vector, k, ef_search: EF, matching, alive: &|_| true, alive_rows, deadline: None }
+    let codes = CodedSearch::default();
+    IndexQuery { vector, k, ef_search: EF, matching, alive: &|_| true, alive_rows, codes, deadline: None }
 }
 
 pub(super) type Admit<'a> = &'a (dyn Fn(u32) -> bool + Sync);
@@ -69,9 +73,18 @@ impl Built {
     /// The same, but rows that aren't admitted match and are dead.
     fn search_alive(&self, vector: &[f32], k: usize, admit: Admit<'_>) -> IndexHits {
         let alive_rows = self.admitted(admit).count();
-        let alive = admit;
+        let (alive, codes) = (admit, CodedSearch::default());
         self.run(
-            &IndexQuery { vector, k, ef_search: EF, matching: None, alive, alive_rows, deadline: None },
+            &IndexQuery {
+                vector,
+                k,
+                ef_search: EF,
+                matching: None,
+                alive,
+                alive_rows,
+                codes,
+                deadline: None,
+            },
             admit,
         )
     }
@@ -211,8 +224,50 @@ proptest! {
 
 #[test]
 fn codes_are_there_where_they_are_worth_it() {
-    let coded = |dim| parts(&clustered(600, dim, Distance::L2, 3)).quantizer.map(|q| q.bits.count());
+    let coded = |dim| parts(&clustered(600, dim, Distance::L2, 3)).quantizer.map(|q| q.kind().parameter());
     assert_eq!((coded(8), coded(64)), (None, Some(4)));
+}
+
+/// Coarser codes leave more in doubt, and what is in doubt is looked at.
+#[test]
+fn whatever_codes_are_asked_for_recall_holds() {
+    let mut data = clustered(2_030, 40, Distance::L2, 33);
+    let queries = data.split_off(30);
+    let mut built = build(data);
+    let asked = [
+        Quantization::rabitq(RabitqBits::One),
+        Quantization::rabitq(RabitqBits::Two),
+        Quantization::rabitq(RabitqBits::Seven),
+        Quantization::INT8,
+        Quantization::F16 {},
+        Quantization::None {},
+        Quantization::product(Compression::X8),
+    ];
+    for asked in asked {
+        let builder = IvfBuilder { quantization: Some(asked), ..builder(Clusters::Auto, 2) };
+        built = build_with(built.data, &builder, GROUPED_ABOVE);
+        let recall = built.recall(&queries, &|_| true);
+        assert!(recall >= 0.95, "{asked:?}: {recall}");
+    }
+}
+
+/// What a search may say of codes: none at all gives what a scan gives, and estimates are near.
+#[test]
+fn codes_are_believed_or_ignored_as_the_search_says() {
+    let built = build(clustered(2_000, 40, Distance::Dot, 34));
+    let vector = built.data.block().row(3).to_vec();
+    let all = RowSet::all(2_000);
+    let truth = exact_scan(built.data.block(), &vector, 10, |_| true).rows;
+    let search = |codes: CodedSearch| {
+        let query = IndexQuery { codes, ..query(&vector, 10, &all) };
+        built.index.probe(built.data.block(), &query, f32::INFINITY).unwrap().rows
+    };
+    assert_eq!(search(CodedSearch { ignore: true, ..CodedSearch::default() }), truth);
+    let believed = search(CodedSearch { rescore: false, oversampling: 2.0, ..CodedSearch::default() });
+    assert_ne!(believed, truth, "estimates");
+    for (estimate, exact) in believed.iter().zip(&truth) {
+        assert!((estimate.0 - exact.0).abs() < 0.1 * exact.0.abs(), "{estimate:?} {exact:?}");
+    }
 }
 
 /// The radius is that of the codes' rows, and most clusters are skipped where they are far apart.

@@ -11,7 +11,7 @@ use crate::serve::wire::collection::{check_dim, check_graph, check_name};
 
 fn new_collection(request: v1::CreateCollectionRequest) -> Result<NewCollection, ApiError> {
     check_name(&request.collection)?;
-    let graph = convert::graph(request.graph);
+    let graph = convert::graph(request.graph)?;
     check_graph(graph, "graph")?;
     let dim = check_dim(request.dim.into(), "dim")?;
     Ok(NewCollection { name: request.collection, dim, distance: convert::distance(request.distance)?, graph })

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proximadb_proto::v1;
 
+use super::quantization;
 use crate::engine::Wait;
 use crate::query::{
     Filter, FreshAsOf, Freshness, Hit, Nearest, PayloadSelection, PointSelector, ReadOptions, Record,
@@ -15,7 +16,7 @@ use crate::serve::limits::Limits;
 use crate::serve::wire::payload::top_level_fields;
 use crate::serve::wire::query::ef_search;
 use crate::serve::wire::read::limit;
-use crate::types::{CollectionConfig, Distance, GraphParams, Lsn, PointId, Position};
+use crate::types::{CollectionConfig, Distance, GraphParams, Levels, Lsn, PointId, Position};
 
 pub(super) fn point_id(id: Option<v1::PointId>, at: &str) -> Result<PointId, ApiError> {
     match id.and_then(|id| id.form) {
@@ -202,6 +203,7 @@ pub(super) fn search(
         score_threshold: query.score_threshold,
         exact: query.exact,
         ef_search: ef_search(ef, limits, at.trim_end_matches('.'))?,
+        codes: quantization::codes(query.codes, at)?,
         read,
     };
     Ok((request, with_freshness))
@@ -251,12 +253,34 @@ fn distance_out(distance: Distance) -> v1::Distance {
     }
 }
 
-pub(super) fn graph(graph: Option<v1::GraphParams>) -> GraphParams {
+pub(super) fn graph(graph: Option<v1::GraphParams>) -> Result<GraphParams, ApiError> {
     let (given, default) = (graph.unwrap_or_default(), GraphParams::default());
-    GraphParams {
+    Ok(GraphParams {
         m: if given.m == 0 { default.m } else { given.m },
         ef_construct: if given.ef_construct == 0 { default.ef_construct } else { given.ef_construct },
         full_scan_threshold: given.full_scan_threshold.unwrap_or(default.full_scan_threshold),
+        levels: levels(given.levels)?,
+        quantization: quantization::read(given.quantization)?,
+    })
+}
+
+fn levels(given: i32) -> Result<Levels, ApiError> {
+    match v1::Levels::try_from(given) {
+        Ok(v1::Levels::Unspecified) => Ok(Levels::Auto),
+        Ok(v1::Levels::On) => Ok(Levels::On),
+        Ok(v1::Levels::Off) => Ok(Levels::Off),
+        Err(_) => {
+            let problem = format!("{given} is not a value of Levels");
+            Err(ApiError::invalid("invalid_request", "graph.levels", problem))
+        }
+    }
+}
+
+fn levels_out(levels: Levels) -> v1::Levels {
+    match levels {
+        Levels::Auto => v1::Levels::Unspecified,
+        Levels::On => v1::Levels::On,
+        Levels::Off => v1::Levels::Off,
     }
 }
 
@@ -270,6 +294,8 @@ pub(super) fn config(config: &CollectionConfig) -> v1::CollectionConfig {
             m: config.graph.m,
             ef_construct: config.graph.ef_construct,
             full_scan_threshold: Some(config.graph.full_scan_threshold),
+            levels: levels_out(config.graph.levels).into(),
+            quantization: quantization::write(config.graph.quantization),
         }),
         created_ms: config.created_ms,
     }

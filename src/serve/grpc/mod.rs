@@ -3,6 +3,7 @@ mod collections;
 mod convert;
 mod pipelines;
 mod points;
+mod quantization;
 mod stream;
 
 use axum::Router;

@@ -3,16 +3,17 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 use serde_json::{Value, json};
 
+use super::quantization;
 use crate::engine::{CollectionInfo, NewCollection};
 use crate::query::Instant;
 use crate::serve::error_map::ApiError;
 use crate::serve::json::{NOT_SUPPORTED, NoEffect, Unsupported, checked, parse};
-use crate::types::{self, CollectionConfig, DIM_MAX, Distance, GraphParams};
+use crate::types::{self, CollectionConfig, DIM_MAX, Distance, GraphParams, Levels, Quantization};
 
 /// `PUT /collections/{c}`.
 ///
 /// Accepted without effect, since they place or tune what is placed and tuned here otherwise: `on_disk_payload`,
-/// `payload`, `id_tracker`, `optimizers_config`, `wal_config`, `quantization_config`, and beside `m`,
+/// `payload`, `id_tracker`, `optimizers_config`, `wal_config`, and beside `m`,
 /// `ef_construct` and `full_scan_threshold` all of `hnsw_config`. Refused, since ignoring them would break a
 /// promise: several shards or replicas, named, sparse and multi-vectors, datatypes other than `float32`,
 /// strict mode, metadata.
@@ -47,8 +48,7 @@ pub struct CreateBody {
     _optimizers_config: NoEffect,
     #[serde(default, rename = "wal_config")]
     _wal_config: NoEffect,
-    #[serde(default, rename = "quantization_config")]
-    _quantization_config: NoEffect,
+    quantization_config: Option<Quantization>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,8 +65,7 @@ struct VectorParams {
     _on_disk: NoEffect,
     #[serde(default, rename = "memory")]
     _memory: NoEffect,
-    #[serde(default, rename = "quantization_config")]
-    _quantization_config: NoEffect,
+    quantization_config: Option<Quantization>,
 }
 
 impl VectorParams {
@@ -91,6 +90,7 @@ struct HnswBody {
     m: Option<u32>,
     ef_construct: Option<u32>,
     full_scan_threshold: Option<u32>,
+    levels: Option<Levels>,
     #[serde(default, rename = "max_indexing_threads")]
     _max_indexing_threads: NoEffect,
     #[serde(default, rename = "on_disk")]
@@ -109,6 +109,8 @@ impl HnswBody {
             m: self.m.unwrap_or(base.m),
             ef_construct: self.ef_construct.unwrap_or(base.ef_construct),
             full_scan_threshold: self.full_scan_threshold.unwrap_or(base.full_scan_threshold),
+            levels: self.levels.unwrap_or(base.levels),
+            ..base
         }
     }
 }
@@ -164,9 +166,11 @@ impl CreateBody {
     /// The collection to be created.
     pub fn build(self, name: String) -> Result<NewCollection, ApiError> {
         check_name(&name)?;
-        let VectorParams { size, distance, hnsw_config, .. } = VectorParams::of(&self.vectors)?;
+        let VectorParams { size, distance, hnsw_config, quantization_config, .. } =
+            VectorParams::of(&self.vectors)?;
         let graph = self.hnsw_config.unwrap_or_default().over(GraphParams::default());
-        let graph = hnsw_config.unwrap_or_default().over(graph);
+        let mut graph = hnsw_config.unwrap_or_default().over(graph);
+        graph.quantization = quantization_config.or(self.quantization_config);
         let dim = check_dim(size, "vectors.size")?;
         check_graph(graph, "hnsw_config")?;
         Ok(NewCollection { name, dim, distance: distance.0, graph })
@@ -191,8 +195,7 @@ pub struct PatchBody {
     _params: ParamsPatch,
     #[serde(default, rename = "optimizers_config")]
     _optimizers_config: NoEffect,
-    #[serde(default, rename = "quantization_config")]
-    _quantization_config: NoEffect,
+    quantization_config: Option<Quantization>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -217,7 +220,8 @@ struct ParamsPatch {
 impl PatchBody {
     /// Refuses what would change the collection.
     pub fn check(self, config: &CollectionConfig) -> Result<(), ApiError> {
-        let wanted = self.hnsw_config.unwrap_or_default().over(config.graph);
+        let mut wanted = self.hnsw_config.unwrap_or_default().over(config.graph);
+        wanted.quantization = self.quantization_config.or(wanted.quantization);
         if wanted == config.graph {
             return Ok(());
         }
@@ -305,7 +309,9 @@ pub fn describe(config: &CollectionConfig, info: &CollectionInfo) -> Value {
                 "m": config.graph.m,
                 "ef_construct": config.graph.ef_construct,
                 "full_scan_threshold": config.graph.full_scan_threshold,
+                "levels": config.graph.levels,
             },
+            "quantization_config": quantization::describe(config.graph.quantization),
             // Clients require these two; segments and flushes follow sizes and ages instead.
             "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": 0},
         },
@@ -336,13 +342,14 @@ mod tests {
         assert_eq!((new.dim, new.distance, new.graph), (4, Distance::Cosine, GraphParams::default()));
         let new = create(
             r#"{"vectors": {"size": 4, "distance": "Euclid", "on_disk": true, "hnsw_config": {"m": 32}},
-                "hnsw_config": {"m": 8, "ef_construct": 200, "on_disk": false}, "shard_number": 1,
+                "hnsw_config": {"m": 8, "ef_construct": 200, "levels": "on", "on_disk": false}, "shard_number": 1,
                 "optimizers_config": {"indexing_threshold": 0}, "quantization_config": {"scalar": {"type": "int8"}},
                 "sparse_vectors": null, "strict_mode_config": {"enabled": false}, "metadata": {}}"#,
         )
         .unwrap();
         assert_eq!(new.distance, Distance::L2);
         assert_eq!((new.graph.m, new.graph.ef_construct), (32, 200));
+        assert_eq!((new.graph.levels, new.graph.quantization), (Levels::On, Some(Quantization::INT8)));
     }
 
     #[test]
@@ -395,6 +402,21 @@ mod tests {
                 format!(r#"{{{vectors}, "hnsw_confg": {{}}}}"#),
                 "unknown_field",
                 "unknown key \"hnsw_confg\"; did you mean \"hnsw_config\"?",
+            ),
+            (
+                format!(r#"{{{vectors}, "hnsw_config": {{"levels": "onn"}}}}"#),
+                "unknown_field",
+                "hnsw_config.levels: unknown key \"onn\"; did you mean \"on\"?",
+            ),
+            (
+                format!(r#"{{{vectors}, "quantization_config": {{"scaler": {{}}}}}}"#),
+                "unknown_field",
+                "quantization_config: unknown key \"scaler\"; did you mean \"scalar\"?",
+            ),
+            (
+                format!(r#"{{{vectors}, "quantization_config": {{"rabitq": {{"bits": 3}}}}}}"#),
+                "invalid_request",
+                "quantization_config.rabitq",
             ),
             ("{}".to_string(), "invalid_request", "missing field `vectors`"),
         ];

@@ -5,6 +5,7 @@
 pub(super) mod collection;
 pub(super) mod payload;
 pub(super) mod points;
+pub(super) mod quantization;
 pub(super) mod query;
 pub(super) mod read;
 pub(super) mod records;

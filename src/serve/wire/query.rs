@@ -3,6 +3,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::quantization::QuantizationParams;
 use super::read::{FreshAsOfBody, limit, read_options};
 use super::selection::{WithPayload, WithVector, within};
 use crate::query::{Filter, Nearest, PayloadSelection, ReadOptions, SearchRequest};
@@ -82,9 +83,7 @@ pub struct SearchBatchBody {
 struct SearchParams {
     hnsw_ef: Option<usize>,
     exact: Option<bool>,
-    /// Searches read full vectors: there is nothing to rescore.
-    #[serde(default, rename = "quantization")]
-    _quantization: NoEffect,
+    quantization: Option<QuantizationParams>,
     /// Always as `false`: leaving out what is in no graph yet would break the promise that written is found.
     #[serde(default, rename = "indexed_only")]
     _indexed_only: NeverTrue,
@@ -290,7 +289,7 @@ impl QueryBody {
         if let QueryInput::Vector(vector) = &query {
             check_vector(&vector.0, config, || within(at, "query"))?;
         }
-        let SearchParams { hnsw_ef, exact, .. } = self.params.unwrap_or_default();
+        let SearchParams { hnsw_ef, exact, quantization, .. } = self.params.unwrap_or_default();
         let request = SearchRequest {
             nearest: query.into(),
             limit,
@@ -301,6 +300,7 @@ impl QueryBody {
             score_threshold: self.score_threshold,
             exact: exact.unwrap_or(false),
             ef_search: ef_search(hnsw_ef, limits, at)?,
+            codes: quantization.unwrap_or_default().codes(at)?,
             read,
         };
         Ok((Ask::Search(request), self.with_freshness))

@@ -29,7 +29,7 @@ pub fn config() -> CollectionConfig {
         name: "model".into(),
         dim: 2,
         distance: Distance::L2,
-        graph: GraphParams { m: 4, ef_construct: 16, full_scan_threshold: 30 },
+        graph: GraphParams { m: 4, ef_construct: 16, full_scan_threshold: 30, ..GraphParams::default() },
         created_ms: 0,
     }
 }

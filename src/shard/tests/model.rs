@@ -372,6 +372,7 @@ fn nearest(
         exact,
         // So small that the graph is walked, not scanned.
         ef_search: Some(1),
+        codes: Default::default(),
         read: ReadOptions::default(),
     };
     let search = Search {
