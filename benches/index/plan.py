@@ -26,6 +26,15 @@ class Variant:
 GROUPS = ["ProximaDB", "ProximaDB IVF", "hnswlib", "faiss HNSW", "faiss IVF-PQ", "faiss RaBitQ", "usearch", "hnsw_rs"]
 PEERS = ["hnswlib", "faiss HNSW", "faiss IVF-PQ", "faiss RaBitQ", "usearch"]
 
+# What a collection may ask for.
+CODES = {
+    "none": {"none": {}},
+    "f16": {"f16": {}},
+    "int8": {"scalar": {"type": "int8"}},
+    **{f"rabitq {bits}": {"rabitq": {"bits": bits}} for bits in (7, 4, 2, 1)},
+    **{f"product x{factor}": {"product": {"compression": f"x{factor}"}} for factor in (4, 8, 16, 32, 64)},
+}
+
 
 def variants(rows: int, dim: int) -> list[Variant]:
     graphs = [(16, 128), (32, 256)]
@@ -35,6 +44,9 @@ def variants(rows: int, dim: int) -> list[Variant]:
         Variant("ProximaDB", "proximadb-mapped", "default, mapped", {}, {}),
         Variant("ProximaDB IVF", "proximadb-ivf", "default", {}, {}),
     ]
+    # Measured where --engines names them.
+    out += [Variant("ProximaDB codes", "proximadb", name, {"quantization": codes}, {}) for name, codes in CODES.items()]
+    out += [Variant("ProximaDB levels", "proximadb", levels, {"levels": levels}, {}) for levels in ("off", "on")]
     out += [Variant("hnswlib", "hnswlib", f"M {m}, efC {ef}", {"m": m, "ef_construct": ef}, {}) for m, ef in graphs]
     for m, ef, store in [(16, 128, "Flat"), (32, 256, "Flat"), (32, 256, "SQ8")]:
         build = {"factory": f"HNSW{m},{store}", "ef_construct": ef}

@@ -170,6 +170,7 @@ async fn open_engine(config: &ServerConfig) -> Result<Engine, StartError> {
             threads => threads,
         },
         ef_search: config.index.ef_search,
+        recall_share: config.index.recall_share,
         memory_limit: memory_limit(config),
     };
     Ok(Engine::open(options, catalog).await?)

@@ -3,7 +3,9 @@
 use uuid::Uuid;
 
 use super::{CatalogError, CatalogStore, DesiredState, MemoryCatalog, PipelineRecord};
-use crate::types::{CollectionConfig, CollectionId, Distance, ErrorKind, GraphParams};
+use crate::types::{
+    CollectionConfig, CollectionId, Distance, ErrorKind, GraphParams, IndexKind, RecallTarget,
+};
 
 pub(crate) fn config(name: &str) -> CollectionConfig {
     CollectionConfig {
@@ -12,6 +14,9 @@ pub(crate) fn config(name: &str) -> CollectionConfig {
         dim: 768,
         distance: Distance::Cosine,
         graph: GraphParams::default(),
+        index: IndexKind::default(),
+        recall_target: None,
+        ef_search: None,
         created_ms: 1_700_000_000_000,
     }
 }
@@ -55,7 +60,7 @@ async fn collections(catalog: &dyn CatalogStore) {
 
     let graph = GraphParams { m: 32, ..b.graph };
     let changed = CollectionConfig { graph, ..b.clone() };
-    catalog.update_collection(&changed).await.unwrap();
+    catalog.update_collection(&b, &changed).await.unwrap();
     assert_eq!(catalog.collection("b").await.unwrap(), changed);
     for other in [
         CollectionConfig { dim: 5, ..b.clone() },
@@ -63,11 +68,22 @@ async fn collections(catalog: &dyn CatalogStore) {
         CollectionConfig { id: a.id, ..b.clone() },
         CollectionConfig { created_ms: 0, ..b.clone() },
     ] {
-        let error = catalog.update_collection(&other).await.unwrap_err();
+        let error = catalog.update_collection(&changed, &other).await.unwrap_err();
         assert!(matches!(error, CatalogError::Immutable { .. }), "{error}");
     }
     assert_eq!(catalog.collection("b").await.unwrap(), changed);
-    assert_eq!(catalog.update_collection(&config("c")).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let c = config("c");
+    assert_eq!(catalog.update_collection(&c, &c).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let late = CollectionConfig { recall_target: RecallTarget::new(0.9).ok(), ..b.clone() };
+    let error = catalog.update_collection(&b, &late).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "b has changed since: {error}");
+    assert_eq!(catalog.collection("b").await.unwrap(), changed, "a late edit takes nothing back");
+    let promised = CollectionConfig { ef_search: Some(48), index: IndexKind::Flat, ..late };
+    catalog.update_collection(&changed, &promised).await.unwrap();
+    assert_eq!(catalog.collection("b").await.unwrap(), promised);
+    let anew = CollectionConfig { id: CollectionId(Uuid::now_v7()), ..promised.clone() };
+    assert_eq!(catalog.update_collection(&anew, &anew).await.unwrap_err().kind(), ErrorKind::Conflict);
+    let changed = promised;
 
     assert_eq!(catalog.delete_collection("b").await.unwrap(), changed);
     assert_eq!(catalog.delete_collection("b").await.unwrap_err().kind(), ErrorKind::NotFound);

@@ -44,6 +44,12 @@ pub enum CatalogError {
         /// The value given.
         given: String,
     },
+    /// Somebody changed it first.
+    #[error("collection {name:?} was changed meanwhile; read it again and retry")]
+    Changed {
+        /// The collection.
+        name: String,
+    },
     /// The file is not what was written.
     #[error("catalog {path:?} is damaged: {what}; put back a copy from a replica or a backup")]
     Corrupt {
@@ -91,6 +97,7 @@ impl CatalogError {
             Self::AlreadyExists { .. } => ErrorKind::AlreadyExists,
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::InvalidName { .. } | Self::Immutable { .. } => ErrorKind::Invalid,
+            Self::Changed { .. } => ErrorKind::Conflict,
             Self::Corrupt { .. } => ErrorKind::DataLoss,
             Self::VersionUnknown { .. } => ErrorKind::Internal,
             Self::Full { .. } | Self::Database { .. } => ErrorKind::Unavailable,
@@ -124,17 +131,19 @@ const SQLITE_CORRUPT: u32 = 11;
 const SQLITE_FULL: u32 = 13;
 const SQLITE_NOTADB: u32 = 26;
 
-/// Does `given` leave alone what never changes? Both have the same name.
+/// Does `given` leave alone what never changes?
 pub(crate) fn check_update(stored: &CollectionConfig, given: &CollectionConfig) -> Result<(), CatalogError> {
     let fields = [
+        ("name", stored.name.clone(), given.name.clone()),
         ("id", stored.id.to_string(), given.id.to_string()),
         ("dim", stored.dim.to_string(), given.dim.to_string()),
         ("distance", stored.distance.client_name().to_string(), given.distance.client_name().to_string()),
         ("created_ms", stored.created_ms.to_string(), given.created_ms.to_string()),
     ];
+    let name = || stored.name.clone();
     for (field, stored, new) in fields {
         if stored != new {
-            return Err(CatalogError::Immutable { name: given.name.clone(), field, stored, given: new });
+            return Err(CatalogError::Immutable { name: name(), field, stored, given: new });
         }
     }
     Ok(())

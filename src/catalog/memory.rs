@@ -42,12 +42,19 @@ impl CatalogStore for MemoryCatalog {
         Ok(self.state.lock().collections.values().cloned().collect())
     }
 
-    async fn update_collection(&self, config: &CollectionConfig) -> Result<(), CatalogError> {
+    async fn update_collection(
+        &self,
+        known: &CollectionConfig,
+        config: &CollectionConfig,
+    ) -> Result<(), CatalogError> {
+        check_update(known, config)?;
         let collections = &mut self.state.lock().collections;
         let stored = collections
-            .get_mut(&config.name)
-            .ok_or_else(|| CatalogError::not_found("collection", &config.name))?;
-        check_update(stored, config)?;
+            .get_mut(&known.name)
+            .ok_or_else(|| CatalogError::not_found("collection", &known.name))?;
+        if stored != known {
+            return Err(CatalogError::Changed { name: known.name.clone() });
+        }
         *stored = config.clone();
         Ok(())
     }

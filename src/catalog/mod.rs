@@ -37,9 +37,13 @@ pub trait CatalogStore: Send + Sync {
     async fn collection(&self, name: &str) -> Result<CollectionConfig, CatalogError>;
     /// All collections.
     async fn collections(&self) -> Result<Vec<CollectionConfig>, CatalogError>;
-    /// Replaces what may change (the index parameters) of the collection of that name. `Immutable` if
-    /// anything else differs.
-    async fn update_collection(&self, config: &CollectionConfig) -> Result<(), CatalogError>;
+    /// Replaces what may change (all but identity, dim, distance and creation time) of the collection of `known`'s
+    /// name, which must be as `known` says: else `Changed`, and nothing is. `Immutable` if anything else differs.
+    async fn update_collection(
+        &self,
+        known: &CollectionConfig,
+        config: &CollectionConfig,
+    ) -> Result<(), CatalogError>;
     /// Removes a collection and returns it; its files are the caller's.
     async fn delete_collection(&self, name: &str) -> Result<CollectionConfig, CatalogError>;
 

@@ -187,17 +187,31 @@ impl CatalogStore for SqliteCatalog {
         rows.iter().map(|(text,)| self.config(text)).collect()
     }
 
-    async fn update_collection(&self, config: &CollectionConfig) -> Result<(), CatalogError> {
-        let stored = self.collection(&config.name).await?;
-        check_update(&stored, config)?;
-        // The id names this very collection: one created anew under the name in between is not changed.
-        let outcome = sqlx::query("UPDATE collections SET config = ? WHERE name = ? AND id = ?")
+    async fn update_collection(
+        &self,
+        known: &CollectionConfig,
+        config: &CollectionConfig,
+    ) -> Result<(), CatalogError> {
+        check_update(known, config)?;
+        let row: Option<(String,)> = sqlx::query_as("SELECT config FROM collections WHERE name = ?")
+            .bind(&known.name)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(self.reading())?;
+        let (text,) = row.ok_or_else(|| CatalogError::not_found("collection", &known.name))?;
+        let changed = || CatalogError::Changed { name: known.name.clone() };
+        if self.config(&text)? != *known {
+            return Err(changed());
+        }
+        // The very text that was read: whatever somebody wrote in between, or created anew, stays.
+        let outcome = sqlx::query("UPDATE collections SET config = ? WHERE name = ? AND config = ?")
             .bind(self.config_text(config)?)
-            .bind(&config.name)
-            .bind(config.id.to_string())
+            .bind(&known.name)
+            .bind(text)
             .execute(&self.pool)
-            .await;
-        self.changed(outcome, "collection", &config.name)
+            .await
+            .map_err(self.changing())?;
+        if outcome.rows_affected() == 0 { Err(changed()) } else { Ok(()) }
     }
 
     async fn delete_collection(&self, name: &str) -> Result<CollectionConfig, CatalogError> {

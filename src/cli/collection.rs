@@ -17,6 +17,8 @@ pub enum CollectionCommand {
     },
     /// Create a collection.
     Create(CreateArgs),
+    /// Change a collection: its index is built anew in the background, and what is there serves meanwhile.
+    Update(UpdateArgs),
     /// What a collection is and holds.
     Describe {
         /// The collection.
@@ -59,8 +61,47 @@ pub struct CreateArgs {
     /// product16, product32 or product64 [default: as a sample of each segment says that they need].
     #[arg(long, value_parser = quantization)]
     quantization: Option<Quantization>,
+    /// Share of the 10 nearest that searches are to find, such as 0.98; `ef_search` is tuned to it [default: none].
+    #[arg(long)]
+    recall_target: Option<f64>,
     #[command(flatten)]
     client: ClientArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct UpdateArgs {
+    /// The collection.
+    name: String,
+    /// The kind of index.
+    #[arg(long, value_enum)]
+    index: Option<IndexArg>,
+    /// Half of a graph node's links.
+    #[arg(long)]
+    m: Option<u32>,
+    /// Candidates looked at while a graph is built.
+    #[arg(long)]
+    ef_construct: Option<u32>,
+    /// Segments with fewer rows are scanned.
+    #[arg(long)]
+    full_scan_threshold: Option<u32>,
+    /// Share of the 10 nearest that searches are to find, such as 0.98.
+    #[arg(long, conflicts_with = "no_recall_target")]
+    recall_target: Option<f64>,
+    /// Promise no recall any more.
+    #[arg(long)]
+    no_recall_target: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum IndexArg {
+    /// None: every search looks at all rows, and is exact.
+    Flat,
+    /// A graph per segment.
+    Hnsw,
+    /// Clusters per segment.
+    Ivf,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -86,6 +127,7 @@ pub async fn run(command: CollectionCommand) -> Ended {
     match command {
         CollectionCommand::List { client } => finish(list(&client).await, client.json),
         CollectionCommand::Create(args) => finish(create(&args).await, args.client.json),
+        CollectionCommand::Update(args) => finish(update(&args).await, args.client.json),
         CollectionCommand::Describe { name, client } => finish(describe(&name, &client).await, client.json),
         CollectionCommand::Delete { name, client } => finish(delete(&name, &client).await, client.json),
     }
@@ -141,6 +183,7 @@ async fn create(args: &CreateArgs) -> Result<(), ClientError> {
             "levels": args.levels,
         },
         "quantization_config": args.quantization,
+        "recall_target": args.recall_target,
     });
     let client = Client::new(&args.client)?;
     client.call(Method::PUT, &["collections", &args.name], &[], Some(body.to_string())).await?;
@@ -148,6 +191,35 @@ async fn create(args: &CreateArgs) -> Result<(), ClientError> {
         print_json(&json!({"collection": args.name, "done": "created"}));
     } else {
         println!("created {}", args.name);
+    }
+    Ok(())
+}
+
+async fn update(args: &UpdateArgs) -> Result<(), ClientError> {
+    let mut body = json!({
+        "hnsw_config": {
+            "m": args.m,
+            "ef_construct": args.ef_construct,
+            "full_scan_threshold": args.full_scan_threshold,
+        },
+    });
+    if let Some(index) = args.index {
+        let kind = match index {
+            IndexArg::Flat => "flat",
+            IndexArg::Hnsw => "hnsw",
+            IndexArg::Ivf => "ivf",
+        };
+        body["index"] = json!({ "kind": kind });
+    }
+    if args.recall_target.is_some() || args.no_recall_target {
+        body["recall_target"] = json!(args.recall_target);
+    }
+    let client = Client::new(&args.client)?;
+    client.call(Method::PATCH, &["collections", &args.name], &[], Some(body.to_string())).await?;
+    if args.client.json {
+        print_json(&json!({"collection": args.name, "done": "updated"}));
+    } else {
+        println!("updated {}", args.name);
     }
     Ok(())
 }
@@ -161,15 +233,18 @@ async fn describe(name: &str, args: &ClientArgs) -> Result<(), ClientError> {
         print_json(&facts);
         return Ok(());
     }
-    let (vectors, graph) = (&facts["config"]["params"]["vectors"], &facts["config"]["hnsw_config"]);
+    let vectors = &facts["config"]["params"]["vectors"];
     let mebibytes =
         |bytes: &Value| format!("{:.1} MiB", bytes.as_f64().unwrap_or_default() / f64::from(1 << 20));
     println!("collection   {name}");
     println!("vectors      {} × {}", plain(&vectors["size"]), plain(&vectors["distance"]));
-    println!("graph        m {}, ef_construct {}", graph["m"], graph["ef_construct"]);
+    println!("index        {}", index_line(&facts["index"]));
     match &facts["config"]["quantization_config"] {
         Value::Null => println!("codes        as segments need"),
         chosen => println!("codes        {chosen}"),
+    }
+    if let Some(recall) = facts["recall"].as_object() {
+        println!("recall       {}", recall_line(&json!(recall)));
     }
     println!("status       {}", plain(&facts["status"]));
     println!("points       {} ({} in a graph)", facts["points_count"], facts["indexed_vectors_count"]);
@@ -220,6 +295,39 @@ fn quantization(text: &str) -> Result<Quantization, String> {
         }
         _ => Err("give none, f16, int8, rabitq and its bits, or product and how much smaller it is".into()),
     }
+}
+
+/// `hnsw, m 16, ef_construct 100, building: 43 % of the rows are done`.
+fn index_line(index: &Value) -> String {
+    let kind = match index["kind"].as_str() {
+        Some("flat") => "flat".to_string(),
+        _ => {
+            let params = &index["params"];
+            format!("{}, m {}, ef_construct {}", plain(&index["kind"]), params["m"], params["ef_construct"])
+        }
+    };
+    match index["state"].as_str() {
+        Some("building") => {
+            let percent = index["progress"].as_f64().unwrap_or_default() * 100.0;
+            format!("{kind}, building: {percent:.0} % of the rows are done")
+        }
+        _ => kind,
+    }
+}
+
+/// `0.98 promised at 10, 0.987 measured (0.982 to 0.991, 640 queries), ef_search 57`.
+fn recall_line(recall: &Value) -> String {
+    let share = |value: &Value| value.as_f64().map_or("?".to_string(), |share| format!("{share:.3}"));
+    let measured = match &recall["measured"] {
+        Value::Null => "not measured yet".to_string(),
+        measured if recall["samples"] == 0 => format!("{} since nothing is in a graph", share(measured)),
+        measured => {
+            let (low, high) = (&recall["confidence"][0], &recall["confidence"][1]);
+            let (measured, low, high) = (share(measured), share(low), share(high));
+            format!("{measured} measured ({low} to {high}, {} queries)", recall["samples"])
+        }
+    };
+    format!("{} promised at {}, {measured}, ef_search {}", recall["target"], recall["k"], recall["ef_search"])
 }
 
 /// A value without quotes.

@@ -2,17 +2,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use proximadb_kernels::distance;
 
 use super::EngineError;
 use super::order::Page;
+use super::recall::{Recall, RecallReport};
 use super::search_pool::SearchPool;
 use crate::query::{
     Filter, Freshness, Nearest, PayloadEdit, PayloadSelection, PointSelector, ReadOptions, Record,
     ScrollAnswer, ScrollRequest, Search, SearchAnswer, SearchRequest, find, for_each_match, payload,
     prepare_vector, record,
 };
-use crate::shard::{Shard, ShardInfo};
+use crate::shard::{IndexReport, Shard, ShardInfo};
 use crate::types::{
     CollectionConfig, Distance, Entry, Expect, Lsn, Op, OpKind, Outcome, PointId, Reject, WriteBatch,
 };
@@ -51,10 +53,12 @@ pub struct QuarantinedRecord {
 
 /// One collection, shared by all doors.
 pub struct Collection {
-    config: CollectionConfig,
+    config: ArcSwap<CollectionConfig>,
     shard: Arc<Shard>,
     searches: Arc<SearchPool>,
-    ef_search_default: usize,
+    recall: Recall,
+    /// One change of the configuration at a time.
+    editing: tokio::sync::Mutex<()>,
 }
 
 impl Collection {
@@ -64,12 +68,44 @@ impl Collection {
         searches: Arc<SearchPool>,
         ef_search_default: usize,
     ) -> Self {
-        Self { config, shard, searches, ef_search_default }
+        let recall = Recall::new(&config, ef_search_default, shard.budget());
+        let (config, editing) = (ArcSwap::from_pointee(config), tokio::sync::Mutex::default());
+        Self { config, shard, searches, recall, editing }
     }
 
     /// What the catalog holds.
-    pub fn config(&self) -> &CollectionConfig {
-        &self.config
+    pub fn config(&self) -> Arc<CollectionConfig> {
+        self.config.load_full()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.config.load().name.clone()
+    }
+
+    /// The catalog holds something else from now on.
+    pub(super) fn follow(&self, config: Arc<CollectionConfig>) {
+        self.recall.follow(&config);
+        self.shard.want_index(config.index_spec());
+        self.config.store(config);
+    }
+
+    pub(super) fn editing(&self) -> &tokio::sync::Mutex<()> {
+        &self.editing
+    }
+
+    pub(super) fn recall_state(&self) -> &Recall {
+        &self.recall
+    }
+
+    /// Where its index stands.
+    pub fn index(&self) -> IndexReport {
+        self.shard.index()
+    }
+
+    /// How it keeps the recall that it promises; `None` where it promises nothing.
+    pub fn recall(&self) -> Option<RecallReport> {
+        self.recall.report()
     }
 
     /// Its one shard.
@@ -112,7 +148,7 @@ impl Collection {
             let versions = self.matching(filter.clone()).await?;
             let mut conflict = None;
             for chunk in versions.chunks(batch_max) {
-                let mut batch = WriteBatch::new(self.config.dim);
+                let mut batch = WriteBatch::new(self.config.load().dim);
                 for (id, version) in chunk {
                     batch.delete(id.clone());
                     batch
@@ -172,7 +208,7 @@ impl Collection {
 
     fn edited(&self, ids: &[PointId], edit: &PayloadEdit) -> Result<WriteBatch, EngineError> {
         let snapshot = self.shard.snapshot();
-        let mut batch = WriteBatch::new(self.config.dim);
+        let mut batch = WriteBatch::new(self.config.load().dim);
         let mut seen = std::collections::HashSet::new();
         for row in ids.iter().filter(|id| seen.insert(*id)).filter_map(|id| find(&snapshot, id)) {
             let old = payload(&row)?;
@@ -207,17 +243,20 @@ impl Collection {
     }
 
     /// Searches.
-    pub async fn search(&self, request: SearchRequest) -> Result<SearchAnswer, EngineError> {
+    pub async fn search(self: &Arc<Self>, request: SearchRequest) -> Result<SearchAnswer, EngineError> {
         let deadline = self.wait_fresh(&request.read).await?;
         let (snapshot, mut freshness) = self.dated_snapshot();
-        let (distance, dim, name) =
-            (self.config.distance, self.config.dim as usize, self.config.name.clone());
-        let ef_search_default = self.ef_search_default;
+        let config = self.config();
+        let (distance, dim, collection) = (config.distance, config.dim as usize, Arc::clone(self));
         let work = move || {
             let (vector, except) = match &request.nearest {
                 Nearest::Vector(vector) => {
-                    check_dim(vector.len(), dim, &name, "query")?;
-                    (prepare_vector(distance, vector.clone(), "query")?, None)
+                    check_dim(vector.len(), dim, &config.name, "query")?;
+                    let vector = prepare_vector(distance, vector.clone(), "query")?;
+                    if !request.exact && request.ef_search.is_none() {
+                        collection.recall.offer(&vector, request.filter.as_ref());
+                    }
+                    (vector, None)
                 }
                 Nearest::Id(id) => {
                     let row =
@@ -225,6 +264,7 @@ impl Collection {
                     (row.vector().map_err(EngineError::from_store)?.to_vec(), Some(id))
                 }
             };
+            let ef_search_default = collection.recall.ef_search(request.offset + request.limit);
             let search =
                 Search { request: &request, vector: &vector, distance, except, deadline, ef_search_default };
             Ok::<_, EngineError>(search.run(&snapshot)?)
@@ -325,8 +365,9 @@ impl Collection {
 
     /// Checks vectors, normalises for cosine, and gives operations without an event time the present.
     fn prepare(&self, batch: &mut WriteBatch) -> Result<(), EngineError> {
-        let dim = self.config.dim as usize;
-        check_dim(batch.dim as usize, dim, &self.config.name, "points")?;
+        let config = self.config.load();
+        let dim = config.dim as usize;
+        check_dim(batch.dim as usize, dim, &config.name, "points")?;
         let upserts = batch.ops.iter().filter(|op| matches!(op.kind, OpKind::Upsert { .. }));
         for (op, vector) in upserts.zip(batch.vectors.chunks_exact_mut(dim)) {
             let invalid = |problem: &str, code| EngineError::Invalid {
@@ -342,7 +383,7 @@ impl Collection {
             }
             // An edited row comes back normalised; normalising it again changes nothing but rounding.
             let is_new = !matches!(op.expect, Expect::Version(_));
-            if self.config.distance == Distance::Cosine && is_new && distance::normalize(vector) == 0.0 {
+            if config.distance == Distance::Cosine && is_new && distance::normalize(vector) == 0.0 {
                 return Err(invalid(
                     "the zero vector has no direction, so cosine cannot index it",
                     "zero_vector",
@@ -364,15 +405,14 @@ impl Collection {
     }
 
     fn refused(&self, error: crate::shard::ProposeError) -> EngineError {
-        EngineError::from_propose(error, &self.config.name)
+        EngineError::from_propose(error, &self.config.load().name)
     }
 
     fn refused_search(&self, error: super::search_pool::PoolError) -> EngineError {
         match error {
-            super::search_pool::PoolError::Full => EngineError::Overloaded {
-                collection: self.config.name.clone(),
-                retry_after: Duration::from_millis(100),
-            },
+            super::search_pool::PoolError::Full => {
+                EngineError::Overloaded { collection: self.name(), retry_after: Duration::from_millis(100) }
+            }
             super::search_pool::PoolError::Closed => EngineError::ShuttingDown,
         }
     }

@@ -80,6 +80,7 @@ impl Keeping {
         if self.told.is_none_or(|told| told.elapsed() >= TELL) {
             self.told = Some(Instant::now());
             self.budget.publish();
+            tell_indexes(&self.collections);
         }
         let excess = self.budget.excess();
         if excess > 0 {
@@ -124,6 +125,14 @@ impl Keeping {
                 tracing::warn!(limit_mib, held, "memory stays full: sources are held and writes refused");
             }
         }
+    }
+}
+
+/// How far indexes are: here, since whoever builds them has no time to tell.
+fn tell_indexes(collections: &Collections) {
+    for (name, collection) in &*collections.read() {
+        metrics::gauge!("proximadb_index_pending_rows", "collection" => name.clone())
+            .set(collection.index().rows_pending() as f64);
     }
 }
 

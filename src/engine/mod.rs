@@ -10,9 +10,11 @@
 //! runs on the search threads behind a bounded queue; a full one refuses. I3 edits of payloads write what they
 //! have read on the condition that nobody wrote in between. I4 every error says what the caller should do.
 mod collection;
+mod edit;
 mod error;
 mod memory_keeper;
 mod order;
+mod recall;
 mod search_pool;
 
 use std::collections::BTreeMap;
@@ -28,14 +30,17 @@ use crate::catalog::{CatalogStore, DesiredState, check_name};
 use crate::ingest::{Ingest, PipelineState};
 use crate::memory::MemoryBudget;
 use crate::shard::{Shard, Tuning};
-use crate::types::{CollectionConfig, CollectionId, DIM_MAX, Distance, GraphParams};
+use crate::types::{CollectionConfig, CollectionId, DIM_MAX, Distance, GraphParams, IndexKind, RecallTarget};
 
-pub use crate::shard::ShardInfo as CollectionInfo;
+pub use crate::shard::{IndexReport, SegmentIndex, ShardInfo as CollectionInfo};
 pub use collection::{Collection, QuarantinedRecord, Wait};
+pub use edit::CollectionPatch;
 pub use error::EngineError;
+pub use recall::RecallReport;
 pub use search_pool::SearchPool;
 
 use memory_keeper::MemoryKeeper;
+use recall::{Sampler, Sampling};
 
 /// A collection to be created.
 #[derive(Debug, Clone)]
@@ -46,8 +51,12 @@ pub struct NewCollection {
     pub dim: u32,
     /// How vectors are compared.
     pub distance: Distance,
-    /// Index parameters.
+    /// The kind of index.
+    pub index: IndexKind,
+    /// Parameters of graphs.
     pub graph: GraphParams,
+    /// The recall that searches are to hold.
+    pub recall_target: Option<RecallTarget>,
 }
 
 /// What a pipeline is doing, for `GET /pipelines`.
@@ -84,6 +93,8 @@ pub struct EngineOptions {
     pub search_threads: usize,
     /// Candidates kept while walking graphs, where a request names no number.
     pub ef_search: usize,
+    /// Share of one core that measuring recall takes at most; 0 measures nothing.
+    pub recall_share: f64,
     /// Bytes that the process may hold, see [`MemoryBudget`].
     pub memory_limit: usize,
 }
@@ -100,6 +111,7 @@ pub struct Engine {
     searches: Arc<SearchPool>,
     budget: Arc<MemoryBudget>,
     keeper: MemoryKeeper,
+    sampler: Option<Sampler>,
     /// One creation or deletion at a time, so that catalog, directory and map agree.
     changing: tokio::sync::Mutex<()>,
     ready: AtomicBool,
@@ -120,12 +132,23 @@ impl Engine {
         let keeper = MemoryKeeper::start(Arc::clone(&budget), Arc::clone(&collections)).map_err(|error| {
             EngineError::Catalog { reason: format!("cannot start the thread that keeps memory: {error}") }
         })?;
+        let sampling = (options.recall_share > 0.0).then(|| Sampling {
+            share: options.recall_share.clamp(1e-6, 1.0),
+            budget: Arc::clone(&budget),
+            collections: Arc::clone(&collections),
+            catalog: Arc::clone(&catalog),
+            runtime: tokio::runtime::Handle::current(),
+        });
+        let sampler = sampling.map(Sampler::start).transpose().map_err(|error| EngineError::Catalog {
+            reason: format!("cannot start the thread that measures recall: {error}"),
+        })?;
         let engine = Self {
             options,
             catalog,
             collections,
             budget,
             keeper,
+            sampler,
             pipelines: RwLock::default(),
             searches: Arc::new(searches),
             changing: tokio::sync::Mutex::new(()),
@@ -206,6 +229,9 @@ impl Engine {
             dim: new.dim,
             distance: new.distance,
             graph: new.graph,
+            index: new.index,
+            recall_target: new.recall_target,
+            ef_search: None,
             created_ms: now_ms(),
         };
         // The shard first: a directory that no catalog names is garbage, a name without one would be damage.
@@ -217,6 +243,14 @@ impl Engine {
         self.collections.write().insert(new.name, Arc::clone(&collection));
         tracing::info!(collection = config.name, dim = config.dim, "created a collection");
         Ok(collection)
+    }
+
+    /// Changes a collection; durable when this returns.
+    pub async fn patch_collection(&self, name: &str, patch: CollectionPatch) -> Result<(), EngineError> {
+        let collection = self.collection(name)?;
+        collection.patch(&*self.catalog, &patch).await?;
+        tracing::info!(collection = name, ?patch, "changed a collection");
+        Ok(())
     }
 
     /// Deletes a collection and its data; `false` where there is none.
@@ -247,8 +281,8 @@ impl Engine {
     }
 
     /// All collections, by name.
-    pub fn collections(&self) -> Vec<CollectionConfig> {
-        self.collections.read().values().map(|collection| collection.config().clone()).collect()
+    pub fn collections(&self) -> Vec<Arc<CollectionConfig>> {
+        self.collections.read().values().map(|collection| collection.config()).collect()
     }
 
     /// One collection.
@@ -333,6 +367,9 @@ impl Engine {
     /// Stops pipelines, then logs, then searches. What was answered is durable.
     pub fn close(&self) {
         self.begin_close();
+        if let Some(sampler) = &self.sampler {
+            sampler.stop();
+        }
         self.stop_pipelines();
         let collections: Vec<_> = self.collections.read().values().cloned().collect();
         for collection in collections {

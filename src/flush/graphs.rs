@@ -1,10 +1,14 @@
 //! Graphs of segments that are large enough to deserve one.
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-use crate::index::{BuildControl, Graph, IndexBuilder, IndexError};
+use crate::index::{
+    self, BuildControl, Clusters, Graph, GraphBuilder, GraphMade, IndexBuilder, IndexError, MergeInputs,
+    VectorIndex,
+};
 use crate::store::StoreError;
-use crate::types::GraphParams;
+use crate::types::{IndexKind, IndexSpec};
 use crate::view::LiveSegment;
 
 /// Why a graph was not built.
@@ -18,42 +22,64 @@ pub enum GraphError {
     Store(#[from] StoreError),
 }
 
-/// Where a segment's graph lies.
-pub fn graph_path(dir: &Path, segment: &LiveSegment) -> PathBuf {
-    dir.join(segment.id().file_name("graph"))
+impl GraphError {
+    /// Was it stopped, since nobody wants it any more?
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Self::Index(IndexError::Cancelled) | Self::Store(StoreError::Stopped))
+    }
 }
 
-/// Does the segment deserve a graph that it hasn't got?
-pub fn lacks_graph(segment: &LiveSegment, params: &GraphParams) -> bool {
-    segment.rows() >= params.full_scan_threshold.max(2) && segment.graph.load().is_none()
-}
-
-/// Bytes that building a segment's graph takes, roughly: the lists of links while they grow, packed as they are
-/// written, and read back for their checksum; some words per row besides.
-pub fn build_bytes(segment: &LiveSegment, params: &GraphParams) -> usize {
-    let links = 2 * params.m as usize;
+/// Bytes that building a segment's index takes, roughly: of a graph the lists of links while they grow, packed as they
+/// are written, and read back for their checksum; some words per row besides.
+pub fn build_bytes(segment: &LiveSegment, wanted: &IndexSpec) -> usize {
+    if wanted.kind == IndexKind::Ivf {
+        return Clusters::Auto.build_bytes(segment.rows() as usize, segment.segment.dim());
+    }
+    let links = 2 * wanted.graph.m as usize;
     // Codes: a byte per component at most, padded, and their factors.
     let codes = segment.segment.dim() + 32 + 8;
     segment.rows() as usize * (links * 4 * 4 + 48 + codes)
 }
 
-/// Builds a segment's graph; it is to be opened, and the manifest to be told.
+/// Bytes that making a merged segment's graph takes, roughly: as building does, and the numbers that rows of the
+/// inputs and of the new segment have in each other.
+pub fn merge_graph_bytes(segment: &LiveSegment, inputs: &[Arc<LiveSegment>], wanted: &IndexSpec) -> usize {
+    let renumbered: usize = inputs.iter().map(|input| input.rows() as usize * size_of::<u32>()).sum();
+    build_bytes(segment, wanted) + renumbered + segment.rows() as usize * 32
+}
+
+/// Builds a segment's graph at `path` from nothing; it is to be read, and the manifest to be told.
 pub fn build_graph(
-    dir: &Path,
+    path: &Path,
     segment: &LiveSegment,
     builder: &dyn IndexBuilder,
     control: &BuildControl,
-) -> Result<PathBuf, GraphError> {
-    let path = graph_path(dir, segment);
-    builder.build(segment.vectors()?, &path, control)?;
-    Ok(path)
+) -> Result<(), GraphError> {
+    Ok(builder.build(segment.vectors()?, path, control)?)
 }
 
-/// Puts a graph that was built before into service. `leaving`: bytes of graphs that go when it has come.
-pub fn open_graph(path: &Path, segment: &LiveSegment, leaving: usize) -> Result<(), IndexError> {
+/// Builds at `path` the graph of a segment that `inputs` were merged into, from theirs where that pays; it is to be
+/// read, and the manifest to be told. `origins`: per row, its place among the inputs and its row there.
+pub fn merge_graph(
+    path: &Path,
+    segment: &LiveSegment,
+    inputs: &[Arc<LiveSegment>],
+    origins: &[(u32, u32)],
+    builder: &GraphBuilder,
+    control: &BuildControl,
+) -> Result<GraphMade, GraphError> {
+    let graphs: Vec<_> = inputs.iter().map(|input| input.graph.load_full()).collect();
+    let graphs: Vec<Option<&Graph>> = graphs.iter().map(|graph| graph.as_deref()?.as_graph()).collect();
+    let inputs = MergeInputs { graphs: &graphs, origins };
+    Ok(builder.merge(segment.vectors()?, &inputs, path, control)?)
+}
+
+/// Reads a graph that was built before. `leaving`: bytes of graphs that go when it has come.
+pub fn read_graph(
+    path: &Path,
+    segment: &LiveSegment,
+    leaving: usize,
+) -> Result<Box<dyn VectorIndex>, IndexError> {
     let bytes = fs::metadata(path).map_err(|source| IndexError::Io { path: path.to_owned(), source })?.len();
-    let graph =
-        if segment.has_room_for_graph(bytes, leaving) { Graph::open(path) } else { Graph::open_mapped(path) };
-    segment.set_graph(Box::new(graph?));
-    Ok(())
+    index::open(path, !segment.has_room_for_graph(bytes, leaving))
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   frozen memtable ─▶ flusher ─▶ segment ─▶ manifest ─▶ log purge
 //!   segments ─▶ policy (pure) ─▶ compactor ─▶ segment ─▶ manifest
-//!   segments ─▶ graph build ─▶ manifest
+//!   segments ─▶ graph build, or merge of graphs ─▶ manifest
 //! ```
 //! I1 a segment's files are durable before a manifest names them, and the manifest before the log behind it is
 //! purged. I2 whatever is dropped for good was dead as of the manifest's `flushed_lsn`, so replay of the log
@@ -15,5 +15,5 @@ mod policy;
 
 pub use compactor::{Compacted, compact};
 pub use flusher::{Flushed, flush};
-pub use graphs::{GraphError, build_bytes, build_graph, graph_path, lacks_graph, open_graph};
+pub use graphs::{GraphError, build_bytes, build_graph, merge_graph, merge_graph_bytes, read_graph};
 pub use policy::{Plan, SegmentStats, plan};

@@ -99,7 +99,7 @@ pub(super) struct GraphFile {
     pub(super) entries: Vec<u32>,
     pub(super) twins: TwinPairs,
     pub(super) lifted_square: f32,
-    links_max: usize,
+    pub(super) links_max: usize,
     links: Range<usize>,
     coded: Option<CodedParts>,
     level_sizes: Vec<usize>,
@@ -456,6 +456,14 @@ impl GraphFile {
     /// Bytes of a slot.
     pub(super) fn width(&self) -> usize {
         width_for(self.rows)
+    }
+
+    /// Appends a node's neighbours to `out`.
+    pub(super) fn neighbours_into(&self, row: u32, out: &mut Vec<u32>) {
+        match self.width() {
+            3 => out.extend(self.links::<3>().neighbours(row)),
+            _ => out.extend(self.links::<4>().neighbours(row)),
+        }
     }
 
     /// The codes, if the rows have any.

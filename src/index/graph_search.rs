@@ -84,6 +84,11 @@ impl Graph {
         self.file.distance
     }
 
+    /// What it was read from, and the twins taken out of it: for merging.
+    pub(super) fn file_and_twins(&self) -> (&GraphFile, &Twins) {
+        (&self.file, &self.twins)
+    }
+
     /// Was it built from such a block? Any other would be walked by wrong links.
     fn check(&self, vectors: VectorBlock<'_>, query: &IndexQuery<'_>) -> Result<(), IndexError> {
         let fits = vectors.len() == self.file.rows
@@ -281,5 +286,9 @@ impl VectorIndex for Graph {
 
     fn is_mapped(&self) -> bool {
         self.file.is_mapped()
+    }
+
+    fn as_graph(&self) -> Option<&Graph> {
+        Some(self)
     }
 }

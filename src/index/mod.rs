@@ -14,9 +14,14 @@ mod flat;
 mod graph_build;
 mod graph_format;
 mod graph_search;
+mod heal;
+mod insert;
 mod ivf;
 mod levels;
 mod links;
+mod merged;
+#[cfg(test)]
+mod merged_tests;
 mod near;
 mod open;
 mod prune;
@@ -41,7 +46,8 @@ mod walk;
 pub use flat::{exact_rows, exact_scan};
 pub use graph_build::GraphBuilder;
 pub use graph_search::Graph;
-pub use ivf::{Ivf, IvfBuilder};
+pub use ivf::{Clusters, Ivf, IvfBuilder};
+pub use merged::{GraphMade, MergeInputs};
 pub use open::open;
 pub use scan_codes::ScanCodes;
 pub use scanner::{Run, Scanner};
@@ -146,6 +152,8 @@ pub trait VectorIndex: Send + Sync {
     fn bytes(&self) -> usize;
     /// Is its file mapped, so that the system may take its pages back?
     fn is_mapped(&self) -> bool;
+    /// The graph that it is, to be merged with others.
+    fn as_graph(&self) -> Option<&Graph>;
 }
 
 /// Why an index cannot be built, opened or searched.

@@ -24,8 +24,8 @@ pub fn open(path: &Path, mapped: bool) -> Result<Box<dyn VectorIndex>, IndexErro
 mod tests {
     use super::*;
     use crate::index::test_data::clustered;
-    use crate::index::{BuildControl, GraphBuilder, IndexBuilder, IvfBuilder};
-    use crate::types::{Distance, GraphParams, IvfParams};
+    use crate::index::{BuildControl, Clusters, GraphBuilder, IndexBuilder, IvfBuilder};
+    use crate::types::{Distance, GraphParams};
 
     #[test]
     fn files_say_what_they_are() {
@@ -35,7 +35,7 @@ mod tests {
         let control = BuildControl::default();
         let params = GraphParams::default();
         GraphBuilder { params, threads: 1, seed: 1 }.build(data.block(), &graph, &control).unwrap();
-        let builder = IvfBuilder { params: IvfParams::default(), quantization: None, threads: 1, seed: 1 };
+        let builder = IvfBuilder { clusters: Clusters::Auto, quantization: None, threads: 1, seed: 1 };
         builder.build(data.block(), &ivf, &control).unwrap();
         for path in [graph, ivf] {
             for mapped in [false, true] {

@@ -43,6 +43,20 @@ impl Pruner {
         kept: &mut Vec<u32>,
     ) {
         kept.clear();
+        self.add(space, candidates, links_max, alpha, kept);
+    }
+
+    /// Adds those of `candidates` to `kept` that none of those kept leads to, until they are `links_max`.
+    ///
+    /// `candidates`: other rows than the node itself and those kept, each once, nearest first.
+    pub(super) fn add(
+        &mut self,
+        space: &Space<'_>,
+        candidates: &[Near],
+        links_max: usize,
+        alpha: f32,
+        kept: &mut Vec<u32>,
+    ) {
         self.states.clear();
         self.states.resize(candidates.len(), State::default());
         // Those that no neighbour leads to come first; what room is left goes to those that one hardly does.

@@ -28,6 +28,9 @@ pub(super) struct Space<'a> {
     coded: Option<Coded>,
 }
 
+/// A row's code and factors, if they are known.
+pub(super) type Stored<'a> = dyn Fn(u32) -> Option<(&'a [u8], [f32; FACTORS])> + Sync + 'a;
+
 /// The codes of all rows.
 pub(super) struct Coded {
     pub(super) quantizer: Quantizer,
@@ -50,9 +53,14 @@ pub(super) struct Probe {
 
 impl<'a> Space<'a> {
     pub(super) fn new(block: VectorBlock<'a>) -> Space<'a> {
+        Space::lifted_to(block, 0.0)
+    }
+
+    /// With rows lifted to the length of the longest, or to one whose square is given if that is greater.
+    pub(super) fn lifted_to(block: VectorBlock<'a>, least_square: f32) -> Space<'a> {
         let (lift, lifted_square) = match block.distance {
             Distance::L2 | Distance::Cosine => (Vec::new(), 0.0),
-            Distance::Dot => lift(block),
+            Distance::Dot => lift(block, least_square),
         };
         Space { block, lift, lifted_square, coded: None }
     }
@@ -80,6 +88,17 @@ impl<'a> Space<'a> {
 
     /// Codes every row; distances are estimates from then on.
     pub(super) fn encode(&mut self, quantizer: Quantizer, threads: usize) -> io::Result<()> {
+        self.encode_rest(quantizer, threads, &|_| None)
+    }
+
+    /// The same but for rows that have codes already: `stored` are those that such a quantizer has made of the same
+    /// vectors before.
+    pub(super) fn encode_rest(
+        &mut self,
+        quantizer: Quantizer,
+        threads: usize,
+        stored: &Stored<'_>,
+    ) -> io::Result<()> {
         /// Rows that a thread takes at once.
         const ROWS: usize = 1024;
         let stride = quantizer.stride();
@@ -95,6 +114,11 @@ impl<'a> Space<'a> {
                 while let Some(((packed, factors), first)) = next() {
                     let rows = packed.chunks_mut(stride).zip(factors.as_chunks_mut::<FACTORS>().0);
                     for ((code, factors), row) in rows.zip(first..) {
+                        if let Some((before, of_before)) = stored(row) {
+                            code.copy_from_slice(before);
+                            *factors = of_before;
+                            continue;
+                        }
                         *factors = quantizer.encode(self.block.row(row), self.lift_of(row), code, &mut work);
                     }
                 }
@@ -191,14 +215,14 @@ impl<'a> Space<'a> {
     }
 }
 
-/// Each row's lift, and the square of the length that all have then.
-fn lift(block: VectorBlock<'_>) -> (Vec<f32>, f32) {
+/// Each row's lift, and the square of the length that all have then: that of the longest, if no more is asked.
+fn lift(block: VectorBlock<'_>, least_square: f32) -> (Vec<f32>, f32) {
     let squared = |row: u32| {
         let row = block.row(row);
         f64::from(distance::dot(row, row))
     };
     let lengths: Vec<f64> = (0..block.len() as u32).map(squared).collect();
-    let greatest = lengths.iter().copied().fold(0.0, f64::max); // passes over NaN
+    let greatest = lengths.iter().copied().fold(f64::from(least_square), f64::max); // passes over NaN
     let lift = lengths.into_iter().map(|length| (greatest - length).max(0.0).sqrt() as f32).collect();
     (lift, greatest as f32)
 }

@@ -31,6 +31,13 @@ pub(super) fn find_twins(block: VectorBlock<'_>) -> TwinPairs {
     pairs
 }
 
+/// All rows that are nobody's twin, ascending.
+pub(super) fn nodes_without(twins: &[(u32, u32)], rows: usize) -> Vec<u32> {
+    let mut is_twin = vec![false; rows];
+    twins.iter().for_each(|&(_, twin)| is_twin[twin as usize] = true);
+    (0..rows as u32).filter(|&row| !is_twin[row as usize]).collect()
+}
+
 /// Equal rows have equal hashes, 0 and -0 being equal.
 fn hash(row: &[f32]) -> u64 {
     // Four lanes, since a multiplication takes as long as the next four components' loads.
@@ -76,6 +83,11 @@ impl Twins {
             &[]
         };
         pairs.iter().take_while(move |pair| pair.0 == row).map(|pair| pair.1)
+    }
+
+    /// All of them.
+    pub(super) fn pairs(&self) -> &[(u32, u32)] {
+        &self.pairs
     }
 
     /// Bytes of memory held.

@@ -25,6 +25,8 @@ pub enum Purpose {
     Graphs,
     /// Graphs for which there was no room: mapped files.
     GraphMaps,
+    /// Queries kept to measure recall by.
+    Queries,
 }
 
 impl Purpose {
@@ -41,6 +43,7 @@ impl Purpose {
         Self::SegmentMaps,
         Self::Graphs,
         Self::GraphMaps,
+        Self::Queries,
     ];
 
     /// The word in metrics and messages.
@@ -57,6 +60,7 @@ impl Purpose {
             Self::SegmentMaps => "segment_maps",
             Self::Graphs => "graphs",
             Self::GraphMaps => "graph_maps",
+            Self::Queries => "queries",
         }
     }
 

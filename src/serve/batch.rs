@@ -219,7 +219,7 @@ impl<'de> Deserialize<'de> for Component {
 #[allow(clippy::unwrap_used)]
 pub(super) mod tests {
     use super::*;
-    use crate::types::{CollectionId, GraphParams, OpKind};
+    use crate::types::{CollectionId, GraphParams, IndexKind, OpKind};
 
     /// A collection of two components.
     pub fn collection(distance: Distance) -> CollectionConfig {
@@ -229,6 +229,9 @@ pub(super) mod tests {
             dim: 2,
             distance,
             graph: GraphParams::default(),
+            index: IndexKind::default(),
+            recall_target: None,
+            ef_search: None,
             created_ms: 0,
         }
     }

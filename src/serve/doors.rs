@@ -91,7 +91,7 @@ pub(super) async fn receipt(
 }
 
 /// Hits, best first, and what they have seen.
-pub(super) async fn ask(collection: &Collection, ask: Ask) -> Result<(Vec<Hit>, Freshness), ApiError> {
+pub(super) async fn ask(collection: &Arc<Collection>, ask: Ask) -> Result<(Vec<Hit>, Freshness), ApiError> {
     match ask {
         Ask::Search(request) => {
             let answer = collection.search(request).await?;

@@ -45,6 +45,8 @@ impl Scene {
             dim: 2,
             distance: distance.into(),
             graph: None,
+            recall_target: None,
+            index: 0,
         };
         self.collections().create(request).await.unwrap();
     }
@@ -282,5 +284,40 @@ async fn what_one_door_writes_the_other_finds() {
     assert_eq!(status, 200, "{answer}");
     let (_, answer) = scene.rest("POST", "/collections/c/points/count", json!({})).await;
     assert_eq!(answer["result"]["count"], 5_001);
+    scene.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recall_target_is_promised_shown_and_taken_back_at_both_doors() {
+    let scene = Scene::start().await;
+    let create = json!({"vectors": {"size": 2, "distance": "Dot"}, "recall_target": 0.9});
+    assert_eq!(scene.rest("PUT", "/collections/c", create).await.0, 200);
+    let (_, facts) = scene.rest("GET", "/collections/c", json!({})).await;
+    let recall = &facts["result"]["recall"];
+    assert_eq!((&recall["target"], &recall["k"]), (&json!(0.9), &json!(10)), "{facts}");
+    let update = |recall_target, remove_recall_target| {
+        let request = v1::UpdateCollectionRequest {
+            collection: "c".into(),
+            recall_target,
+            remove_recall_target,
+            ..v1::UpdateCollectionRequest::default()
+        };
+        let mut collections = scene.collections();
+        async move { collections.update(request).await.map_err(|status| status.code()) }
+    };
+    update(Some(0.98), false).await.unwrap();
+    let describe = v1::DescribeCollectionRequest { collection: "c".into() };
+    let described = scene.collections().describe(describe.clone()).await.unwrap().into_inner();
+    assert_eq!(described.recall.unwrap().target, 0.98);
+    assert_eq!(described.config.unwrap().recall_target, Some(0.98));
+    for (target, remove) in [(Some(0.3), false), (Some(0.9), true)] {
+        assert_eq!(update(target, remove).await.unwrap_err(), Code::InvalidArgument);
+    }
+    let (status, answer) = scene.rest("PATCH", "/collections/c", json!({"recall_target": 7})).await;
+    assert_eq!((status, &answer["status"]["code"]), (400, &json!("invalid_request")), "{answer}");
+    assert_eq!(scene.rest("PATCH", "/collections/absent", json!({})).await.0, 404);
+    assert_eq!(scene.rest("PATCH", "/collections/c", json!({"recall_target": null})).await.0, 200);
+    let described = scene.collections().describe(describe).await.unwrap().into_inner();
+    assert_eq!((described.recall, described.config.unwrap().recall_target), (None, None));
     scene.server.stop().await;
 }

@@ -10,13 +10,14 @@ use crossbeam_channel::Sender;
 use parking_lot::{Mutex, RwLock};
 
 use super::apply_loop::Control;
+use super::indexing::{IndexReport, Indexing};
 use super::marks::Marks;
 use super::propose::Pending;
 use crate::index::BuildControl;
 use crate::memory::MemoryBudget;
 use crate::memtable::Rejected;
 use crate::store::{Manifest, StoreError};
-use crate::types::{CollectionConfig, Lsn};
+use crate::types::{CollectionConfig, IndexSpec, Lsn};
 use crate::view::{LiveSegment, Snapshot, View};
 use crate::wal::{GroupCommit, LogHandle, LogOptions};
 
@@ -83,8 +84,10 @@ pub(super) struct Core {
     pub closing: AtomicBool,
     /// Entries in the queue that nobody waits for.
     pub unheard: AtomicU64,
-    /// The graph build under way.
+    /// Stops merges.
     pub build: BuildControl,
+    /// Which index is wanted, and the build under way.
+    pub indexing: Indexing,
     /// Wakes the upkeep thread.
     pub upkeep: Sender<()>,
     /// Rings after each manifest.
@@ -176,8 +179,8 @@ impl Shard {
         let core = &self.core;
         let view = core.view.load();
         let indexed = view.segments.iter().filter(|segment| segment.graph.load().is_some());
-        let pending = !view.frozen.is_empty()
-            || view.segments.iter().any(|segment| crate::flush::lacks_graph(segment, &core.config.graph));
+        let pending =
+            !view.frozen.is_empty() || view.segments.iter().any(|segment| !core.indexing.is_met(segment));
         let memtables: usize = view.memtables().map(|memtable| memtable.bytes()).sum();
         let segments: usize = view
             .segments
@@ -200,6 +203,17 @@ impl Shard {
             flushed_lsn: core.marks.flushed(),
             quarantined: core.marks.rejected(),
         }
+    }
+
+    /// Where its index stands.
+    pub fn index(&self) -> IndexReport {
+        self.core.indexing.report(&self.core.view.load())
+    }
+
+    /// Wants another index from now on: it is built in the background, and what is there serves meanwhile.
+    pub fn want_index(&self, wanted: IndexSpec) {
+        self.core.indexing.want(wanted);
+        let _ = self.core.upkeep.try_send(());
     }
 
     /// The latest rejected records, newest first.
@@ -234,8 +248,8 @@ impl Shard {
             let changed = self.core.changed.notified();
             let flushed = self.core.marks.flushed() >= lsn;
             let view = self.core.view.load_full();
-            let lacks = |segment| crate::flush::lacks_graph(segment, &self.core.config.graph);
-            if self.core.is_closing() || flushed && !view.segments.iter().any(|segment| lacks(segment)) {
+            let lacks = view.segments.iter().any(|segment| self.core.indexing.lacks_any(segment));
+            if self.core.is_closing() || flushed && !lacks {
                 return;
             }
             if !flushed {
@@ -262,6 +276,7 @@ impl Shard {
             return;
         }
         self.core.build.cancelled.store(true, Ordering::Release);
+        self.core.indexing.close();
         let _ = self.core.upkeep.try_send(());
         if let Some(log) = self.log.lock().take()
             && let Err(error) = log.shutdown()

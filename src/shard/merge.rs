@@ -1,7 +1,7 @@
 //! Merging segments while everybody goes on reading and writing them.
 //!
 //! ```text
-//!   inputs ─▶ new files ─▶ graph, if the inputs had one ─▶ stamps carried ─▶ manifest ─▶ view
+//!   inputs ─▶ new files ─▶ graph, of the inputs' if they had any ─▶ stamps carried ─▶ manifest ─▶ view
 //! ```
 //! M1 until the view is replaced the inputs serve, with their graphs: a merge costs no search its index,
 //! unless memory is too tight to build the new one.
@@ -30,7 +30,7 @@ pub(super) fn merge(core: &Arc<Core>, view: &View, plan: &Plan) -> Result<(), Gr
     let merged = flush::compact(&core.config, &core.segments_dir, &inputs, flushed, others_remain, id, stop)?;
     let live = merged.segment.as_ref().map(|meta| open(core, meta)).transpose()?;
     let graph = match &live {
-        Some(live) => graph_before_service(core, &inputs, live)?,
+        Some(live) => graph_before_service(core, &inputs, &merged.origins, live)?,
         None => None,
     };
 
@@ -74,23 +74,27 @@ pub(super) fn merge(core: &Arc<Core>, view: &View, plan: &Plan) -> Result<(), Gr
     Ok(())
 }
 
-/// The new segment's graph, where its inputs are searched by one: without it every search would scan the new
+/// The new segment's graph, made of those that its inputs are searched by: without it every search would scan the new
 /// segment until a graph is built, which takes minutes for a million rows.
 ///
 /// Where none of them has one the segment is published first: fewer segments, and nothing is lost.
 fn graph_before_service(
     core: &Core,
     inputs: &[Arc<LiveSegment>],
+    origins: &[(u32, u32)],
     live: &LiveSegment,
 ) -> Result<Option<FileMeta>, GraphError> {
     let is_walked = inputs.iter().any(|input| input.graph.load().is_some());
-    if !is_walked || !flush::lacks_graph(live, &core.config.graph) {
+    if !is_walked || !core.indexing.lacks_any(live) {
         return Ok(None);
     }
-    let bytes = flush::build_bytes(live, &core.config.graph);
+    let bytes = flush::merge_graph_bytes(live, inputs, &core.indexing.wanted());
     let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes) else { return Ok(None) };
     let leaving = inputs.iter().map(|input| input.graph_bytes()).sum();
-    match graph_of(core, live, building, leaving) {
+    let made = graph_of(core, live, building, leaving, |path, builder, control| {
+        flush::merge_graph(path, live, inputs, origins, builder, control)
+    });
+    match made {
         Ok(graph) => Ok(Some(graph)),
         Err(GraphError::Index(IndexError::Cancelled)) => Err(StoreError::Stopped.into()),
         Err(error) => {

@@ -14,6 +14,7 @@ mod apply;
 mod apply_loop;
 mod core;
 mod error;
+mod indexing;
 mod marks;
 mod merge;
 mod open;
@@ -24,4 +25,5 @@ pub(crate) mod tests;
 
 pub use self::core::{Shard, ShardInfo, Tuning};
 pub use error::{ProposeError, ShardError};
+pub use indexing::{IndexReport, SegmentIndex};
 pub use marks::Marks;

@@ -13,16 +13,17 @@ use super::apply::Apply;
 use super::apply_loop::ApplyLoop;
 use super::core::{Core, Shard, Tuning};
 use super::error::{ProposeError, ShardError};
+use super::indexing::Indexing;
 use super::marks::Marks;
 use super::propose::Pending;
 use super::upkeep::{flush_thread, purge_thread, upkeep_thread};
-use crate::flush::{graph_path, open_graph};
+use crate::flush::read_graph;
 use crate::index::BuildControl;
 use crate::memory::{MemoryBudget, Purpose};
 use crate::memtable::HashMemtable;
 use crate::store::{Deletes, Manifest, Segment, SegmentEntry, StoreError};
-use crate::types::{CollectionConfig, Lsn};
-use crate::view::{Frozen, LiveSegment, View};
+use crate::types::{Built, CollectionConfig, GraphParams, IndexKind, Lsn};
+use crate::view::{Frozen, GraphOrigin, LiveSegment, View};
 use crate::wal::{
     BincodeCodec, Durable, FrameKind, GroupCommit, GroupHooks, GroupOptions, LogStore, WalCodec, WalError,
 };
@@ -50,7 +51,8 @@ impl Shard {
         let segments_dir = dir.join("segments");
         make_dir(&dir.join("log"))?;
         make_dir(&segments_dir)?;
-        let manifest = Manifest::load(dir)?.unwrap_or_default();
+        let mut manifest = Manifest::load(dir)?.unwrap_or_default();
+        say_built(dir, &mut manifest, config.graph)?;
         let segments = open_segments(&segments_dir, &config, &manifest, budget)?;
         let marks = Marks::new(manifest.flushed_lsn, manifest.positions.clone(), manifest.watermark_ms);
         marks.set_live_points(segments.iter().map(|segment| segment.alive()).sum());
@@ -71,6 +73,7 @@ impl Shard {
             "shard is open"
         );
 
+        let indexing = Indexing::new(config.index_spec());
         let (control, controls) = bounded(CONTROLS_MAX);
         let (upkeep, upkeep_wakes) = bounded(1);
         let core = Arc::new(Core {
@@ -87,6 +90,7 @@ impl Shard {
             closing: AtomicBool::new(false),
             unheard: AtomicU64::new(0),
             build: BuildControl::default(),
+            indexing,
             upkeep,
             changed: tokio::sync::Notify::new(),
             control,
@@ -169,15 +173,35 @@ fn open_segments(
                 live.kill(row, LONG_DEAD);
             }
         }
-        if entry.graph.is_some() {
+        if let (Some(file), Some(built)) = (&entry.graph, entry.built) {
             // A graph can be built again; a damaged one must not keep the rows from being served.
-            if let Err(error) = open_graph(&graph_path(dir, &live), &live, 0) {
-                tracing::warn!(segment = %entry.meta.id, %error, "graph cannot be used and will be built again");
+            match read_graph(&dir.join(&file.name), &live, 0) {
+                Ok(graph) => live.set_graph(graph, GraphOrigin { name: file.name.clone(), built }),
+                Err(error) => {
+                    tracing::warn!(segment = %entry.meta.id, %error, "graph cannot be used and will be built again");
+                }
             }
         }
         Ok(Arc::new(live))
     };
     manifest.segments.iter().map(open).collect()
+}
+
+/// Manifests of before parameters could change don't say what graphs were built with: the catalog does, which still
+/// holds what it held then. Written down, since from now on that may change.
+fn say_built(dir: &Path, manifest: &mut Manifest, graph: GraphParams) -> Result<(), StoreError> {
+    let GraphParams { m, ef_construct, levels, quantization, .. } = graph;
+    let silent = |entry: &&mut SegmentEntry| entry.graph.is_some() && entry.built.is_none();
+    let mut is_changed = false;
+    for entry in manifest.segments.iter_mut().filter(silent) {
+        entry.built = Some(Built { kind: IndexKind::Hnsw, m, ef_construct, levels, quantization });
+        is_changed = true;
+    }
+    if is_changed {
+        manifest.version += 1;
+        manifest.store(dir)?;
+    }
+    Ok(())
 }
 
 fn open_log(dir: &Path, tuning: &Tuning, manifest: &Manifest) -> Result<LogStore, ShardError> {

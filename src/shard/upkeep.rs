@@ -1,4 +1,5 @@
 //! The flush thread and the upkeep thread: files, manifests, view swaps, merges, graphs.
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,12 +12,13 @@ use super::core::Core;
 use super::merge::merge;
 use crate::faults;
 use crate::flush::{self, GraphError, Plan, SegmentStats};
-use crate::index::{BuildControl, GraphBuilder};
+use crate::index::{BuildControl, Clusters, GraphBuilder, GraphMade, IndexError, IvfBuilder, VectorIndex};
 use crate::memory::{Charge, Purpose};
 use crate::store::{
     Deletes, FileMeta, Manifest, Segment, SegmentEntry, SegmentId, SegmentMeta, StoreError, collect_garbage,
 };
-use crate::view::{Frozen, LiveSegment, View};
+use crate::types::{Built, IndexKind};
+use crate::view::{Frozen, GraphOrigin, LiveSegment, View};
 
 /// Rejected records kept per shard; the oldest files go first. A mapping gone wrong must not fill the disk.
 const QUARANTINE_MAX: u64 = 100_000;
@@ -160,7 +162,7 @@ pub(super) fn open(core: &Core, meta: &SegmentMeta) -> Result<Arc<LiveSegment>, 
 }
 
 pub(super) fn entry_of(meta: SegmentMeta, graph: Option<FileMeta>) -> SegmentEntry {
-    SegmentEntry { meta, deletes: None, graph }
+    SegmentEntry { meta, deletes: None, graph, built: None }
 }
 
 /// Writes `next` with every segment's dead rows as of its `flushed_lsn`, and makes it the current one.
@@ -183,6 +185,12 @@ pub(super) fn store_manifest(
             let what = format!("segment {} is not in service", entry.meta.id);
             return Err(StoreError::invalid(&core.dir, what));
         };
+        // Of a newcomer, only it knows.
+        if let (Some(graph), Some(origin)) = (&entry.graph, live.graph_origin())
+            && origin.name == graph.name
+        {
+            entry.built = Some(origin.built);
+        }
         let rows: RoaringBitmap = live.dead_as_of(next.flushed_lsn).collect();
         if rows.len() != entry.deletes.as_ref().map_or(0, |deletes| deletes.count) {
             let deletes = Deletes { rows, as_of: next.flushed_lsn };
@@ -265,11 +273,19 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
         return true;
     }
     // Whatever could not be merged must not keep graphs from being built, nor garbage from being collected.
-    // The largest first: until it has a graph every search scans it.
-    let lacking = view.segments.iter().filter(|live| flush::lacks_graph(live, &core.config.graph));
-    let lacking = lacking.max_by_key(|live| live.rows());
-    if let Some(live) = lacking
-        && let bytes = flush::build_bytes(live, &core.config.graph)
+    let wanted = core.indexing.wanted();
+    let mut due: Vec<&Arc<LiveSegment>> =
+        view.segments.iter().filter(|live| !core.indexing.is_met(live)).collect();
+    if let Some(live) = due.iter().find(|live| wanted.built_for(live.rows()).is_none())
+        && report(core, "graph drop", drop_graph(core, live))
+    {
+        return true;
+    }
+    // Those that every search scans first, the largest before others; where a graph serves, a better one can wait.
+    due.retain(|live| wanted.built_for(live.rows()).is_some());
+    due.sort_by_key(|live| (live.built().is_some(), std::cmp::Reverse(live.rows())));
+    if let Some(live) = due.first()
+        && let bytes = flush::build_bytes(live, &wanted)
         && let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes)
         && report(core, "graph build", build_graph(core, live, building))
     {
@@ -289,69 +305,161 @@ fn merge_bytes(view: &View, plan: &Plan) -> usize {
     write_bytes(rows, bytes)
 }
 
-/// A failure is told once and tried again at the next tick.
-fn report<E: std::error::Error>(core: &Core, work: &str, outcome: Result<(), E>) -> bool {
+/// A failure is told once and tried again at the next tick; what was stopped makes place for what is wanted now.
+fn report(core: &Core, work: &str, outcome: Result<(), GraphError>) -> bool {
     match outcome {
         Ok(()) => true,
         Err(_) if core.is_closing() => false,
+        Err(error) if error.is_stop() => {
+            tracing::debug!(collection = core.config.name, work, "stopped: it is wanted no more");
+            true
+        }
         Err(error) => {
             metrics::counter!("proximadb_upkeep_errors_total", "work" => work.to_string()).increment(1);
-            tracing::error!(collection = core.config.name, work, error = %chain_of(&error), "will be tried again");
+            tracing::error!(collection = core.config.name, work, error = %chain(&error), "will be tried again");
             false
         }
     }
 }
 
-fn chain_of<E: std::error::Error>(error: &E) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", chain(cause)),
-        None => error.to_string(),
-    }
-}
-
+/// Builds the graph that is wanted for a segment beside the one that serves, if any, and puts it in its place.
 fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>, building: Charge) -> Result<(), GraphError> {
     let _writing = core.writers.read();
-    let graph = graph_of(core, live, building, 0)?;
+    let made = make_graph(core, live, building, live.graph_bytes(), |path, builder, control| {
+        flush::build_graph(path, live, builder, control)?;
+        Ok(GraphMade::FromNothing { reason: "it had none, or another is wanted" })
+    })?;
     let mut manifest = core.manifest.lock();
-    let mut next = manifest.clone();
-    if let Some(entry) = next.segments.iter_mut().find(|entry| entry.meta.id == live.id()) {
-        entry.graph = Some(graph);
-        store_manifest(core, &mut manifest, next, None)?;
+    // The last look: whatever is wanted later finds this one in service.
+    if core.indexing.wanted().built_for(live.rows()) != Some(made.built) {
+        return Err(IndexError::Cancelled.into());
     }
+    let mut next = manifest.clone();
+    let Some(entry) = next.segments.iter_mut().find(|entry| entry.meta.id == live.id()) else {
+        return Ok(());
+    };
+    entry.built = Some(made.built);
+    let origin = GraphOrigin { name: made.file.name.clone(), built: made.built };
+    entry.graph = Some(made.file);
+    // Stored before the swap: if it fails, what serves goes on, and the new file is garbage.
+    store_manifest(core, &mut manifest, next, None)?;
+    live.set_graph(made.graph, origin);
     drop(manifest);
+    count(core, "built");
     core.changed.notify_waiters();
     Ok(())
 }
 
-/// Builds a segment's graph and puts it into service; its file is for a manifest to name.
+/// Takes a graph out of service that is wanted no more; its file is garbage then.
+fn drop_graph(core: &Core, live: &LiveSegment) -> Result<(), GraphError> {
+    let mut manifest = core.manifest.lock();
+    let mut next = manifest.clone();
+    if let Some(entry) = next.segments.iter_mut().find(|entry| entry.meta.id == live.id()) {
+        (entry.graph, entry.built) = (None, None);
+        store_manifest(core, &mut manifest, next, None)?;
+    }
+    live.drop_graph();
+    drop(manifest);
+    count(core, "dropped");
+    core.changed.notify_waiters();
+    Ok(())
+}
+
+fn count(core: &Core, outcome: &'static str) {
+    let name = core.config.name.clone();
+    metrics::counter!("proximadb_index_changes_total", "collection" => name, "outcome" => outcome)
+        .increment(1);
+}
+
+/// Makes a newcomer's graph by `build` and puts it into service; its file is for a manifest to name.
 /// `building` is let go of when it is built; `leaving`: bytes of graphs that go when this one has come.
 pub(super) fn graph_of(
     core: &Core,
     live: &LiveSegment,
     building: Charge,
     leaving: usize,
+    build: impl FnOnce(&Path, &GraphBuilder, &BuildControl) -> Result<GraphMade, GraphError>,
 ) -> Result<FileMeta, GraphError> {
+    let made = make_graph(core, live, building, leaving, build)?;
+    live.set_graph(made.graph, GraphOrigin { name: made.file.name.clone(), built: made.built });
+    count(core, "built");
+    Ok(made.file)
+}
+
+/// A graph on the disk and read back.
+struct Made {
+    file: FileMeta,
+    graph: Box<dyn VectorIndex>,
+    built: Built,
+}
+
+fn make_graph(
+    core: &Core,
+    live: &LiveSegment,
+    building: Charge,
+    leaving: usize,
+    build: impl FnOnce(&Path, &GraphBuilder, &BuildControl) -> Result<GraphMade, GraphError>,
+) -> Result<Made, GraphError> {
     let started = Instant::now();
-    let builder = GraphBuilder { params: core.config.graph, threads: core.tuning.build_threads, seed: SEED };
-    let control: &BuildControl = &core.build;
-    control.done.store(0, Ordering::Relaxed);
-    let path = flush::build_graph(&core.segments_dir, live, &builder, control)?;
+    let begun = core.indexing.begin(live.id(), live.rows()).ok_or(IndexError::Cancelled)?;
+    let built = begun.built;
+    let params = built.params(core.config.graph);
+    let (threads, seed) = (core.tuning.build_threads, SEED);
+    // No manifest that is kept names another file so: the next one has this version or a later one.
+    let version = core.manifest.lock().version + 1;
+    let name = live.id().file_name(&format!("{version}.graph"));
+    let path = core.segments_dir.join(&name);
+    let made = match built.kind {
+        IndexKind::Ivf => {
+            let quantization = params.quantization;
+            let builder = IvfBuilder { clusters: Clusters::Auto, quantization, threads, seed };
+            flush::build_graph(&path, live, &builder, &begun.control)
+                .map(|()| GraphMade::FromNothing { reason: "clusters are wanted" })
+        }
+        IndexKind::Flat | IndexKind::Hnsw => {
+            build(&path, &GraphBuilder { params, threads, seed }, &begun.control)
+        }
+    };
+    if made.as_ref().is_err_and(GraphError::is_stop) {
+        count(core, "stopped");
+    }
+    let made = made?;
     drop(building);
-    flush::open_graph(&path, live, leaving)?;
+    let graph = flush::read_graph(&path, live, leaving)?;
     let _ = faults::pass("shard::graph_written");
     let bytes = std::fs::read(&path).map_err(|source| StoreError::Io { path, doing: "read", source })?;
-    tracing::info!(
-        collection = core.config.name,
-        segment = %live.id(),
-        rows = live.rows(),
-        elapsed_ms = started.elapsed().as_millis() as u64,
-        "built a graph"
-    );
-    Ok(FileMeta {
-        name: live.id().file_name("graph"),
-        bytes: bytes.len() as u64,
-        crc32c: crc32c::crc32c(&bytes),
-    })
+    tell_graph(core, live, made, built, started.elapsed());
+    let file = FileMeta { name, bytes: bytes.len() as u64, crc32c: crc32c::crc32c(&bytes) };
+    Ok(Made { file, graph, built })
+}
+
+/// What the log and a dashboard show of a graph.
+fn tell_graph(core: &Core, live: &LiveSegment, made: GraphMade, built: Built, took: Duration) {
+    let Built { m, ef_construct, .. } = built;
+    let name = || core.config.name.clone();
+    let elapsed_ms = took.as_millis() as u64;
+    let way = match made {
+        GraphMade::Merged { kept, healed, inserted } => {
+            for (how, nodes) in [("kept", kept), ("healed", healed), ("inserted", inserted)] {
+                metrics::counter!("proximadb_graph_merged_nodes_total", "collection" => name(), "how" => how)
+                    .increment(nodes as u64);
+            }
+            tracing::info!(
+                collection = core.config.name, segment = %live.id(), rows = live.rows(),
+                m, ef_construct, kept, healed, inserted, elapsed_ms, "merged graphs"
+            );
+            "merge"
+        }
+        GraphMade::FromNothing { reason } => {
+            tracing::info!(
+                collection = core.config.name, segment = %live.id(), rows = live.rows(),
+                m, ef_construct, reason, elapsed_ms, "built a graph"
+            );
+            "build"
+        }
+    };
+    metrics::histogram!("proximadb_graph_seconds", "collection" => name(), "way" => way)
+        .record(took.as_secs_f64());
 }
 
 /// The same rows give the same graph on every node of the same SIMD level.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DelMeta, FileMeta, QuarantineFile, SegmentMeta, StoreError, durable, sealed};
 use crate::faults;
-use crate::types::{Lsn, PartitionPosition};
+use crate::types::{Built, Lsn, PartitionPosition};
 
 /// The version that this program writes, and the only one it reads.
 const FORMAT: u64 = 1;
@@ -31,6 +31,9 @@ pub struct SegmentEntry {
     pub deletes: Option<DelMeta>,
     /// Its index file, once built.
     pub graph: Option<FileMeta>,
+    /// What that was built with; manifests of before there was a choice don't say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<Built>,
 }
 
 /// The durable state of a shard but for its log.

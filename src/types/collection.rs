@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Distance, Quantization};
+use super::{Distance, IndexKind, IndexSpec, Quantization, RecallTarget};
 
 /// Components of a vector at most: one row must stay well below a log entry's limit.
 pub const DIM_MAX: u32 = 65_536;
@@ -87,8 +87,36 @@ impl Levels {
         self == Self::On
     }
 
-    fn is_auto(&self) -> bool {
+    pub(super) fn is_auto(&self) -> bool {
         *self == Self::Auto
+    }
+}
+
+/// Some of the parameters, to replace those that are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GraphPatch {
+    /// See [`GraphParams`].
+    pub m: Option<u32>,
+    /// See [`GraphParams`].
+    pub ef_construct: Option<u32>,
+    /// See [`GraphParams`].
+    pub full_scan_threshold: Option<u32>,
+    /// See [`GraphParams`].
+    pub levels: Option<Levels>,
+    /// See [`GraphParams`]; `Some(None)` leaves it to samples again.
+    pub quantization: Option<Option<Quantization>>,
+}
+
+impl GraphPatch {
+    /// The parameters, with these in place of those.
+    pub fn over(self, base: GraphParams) -> GraphParams {
+        GraphParams {
+            m: self.m.unwrap_or(base.m),
+            ef_construct: self.ef_construct.unwrap_or(base.ef_construct),
+            full_scan_threshold: self.full_scan_threshold.unwrap_or(base.full_scan_threshold),
+            levels: self.levels.unwrap_or(base.levels),
+            quantization: self.quantization.unwrap_or(base.quantization),
+        }
     }
 }
 
@@ -106,6 +134,22 @@ pub struct CollectionConfig {
     /// Index parameters.
     #[serde(default)]
     pub graph: GraphParams,
+    /// The kind of index that is wanted.
+    #[serde(default)]
+    pub index: IndexKind,
+    /// The recall that searches hold, where one is promised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall_target: Option<RecallTarget>,
+    /// Candidates kept while walking graphs that were found to hold the promise; so a restart needn't find them anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ef_search: Option<u32>,
     /// Creation time, milliseconds since the Unix epoch.
     pub created_ms: i64,
+}
+
+impl CollectionConfig {
+    /// The index that is wanted.
+    pub fn index_spec(&self) -> IndexSpec {
+        IndexSpec { kind: self.index, graph: self.graph }
+    }
 }

@@ -21,7 +21,16 @@ use crate::index::{ScanCodes, VectorBlock, VectorIndex};
 use crate::memory::{Charge, MemoryBudget, Purpose};
 use crate::memtable::{Block, FrozenMarks, Memtable};
 use crate::store::{Ids, Segment, SegmentId, StoreError};
-use crate::types::{Distance, IdHash, Lsn, PointId};
+use crate::types::{Built, Distance, IdHash, Lsn, PointId};
+
+/// Where a graph in service comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GraphOrigin {
+    /// Its file's name.
+    pub name: String,
+    /// What it was built with.
+    pub built: Built,
+}
 
 /// A segment in service: its files, its dead rows, its graph once built.
 pub struct LiveSegment {
@@ -29,6 +38,8 @@ pub struct LiveSegment {
     pub segment: Arc<Segment>,
     /// The graph, once built or opened.
     pub graph: ArcSwapOption<Box<dyn VectorIndex>>,
+    /// Where it comes from.
+    origin: ArcSwapOption<GraphOrigin>,
     /// 0 = alive, else the LSN that replaced or deleted the row.
     dead: Vec<AtomicU64>,
     dead_count: AtomicU64,
@@ -66,6 +77,7 @@ impl LiveSegment {
             dead: (0..segment.rows()).map(|_| AtomicU64::new(0)).collect(),
             dead_count: AtomicU64::new(0),
             graph: ArcSwapOption::empty(),
+            origin: ArcSwapOption::empty(),
             segment: Arc::new(segment),
             distance,
         })
@@ -82,18 +94,37 @@ impl LiveSegment {
         self.graph_memory.bytes()
     }
 
-    /// Puts a graph into service.
-    pub fn set_graph(&self, graph: Box<dyn VectorIndex>) {
+    /// Puts a graph into service, in the place of another.
+    pub fn set_graph(&self, graph: Box<dyn VectorIndex>, origin: GraphOrigin) {
         let (memory, map) = if graph.is_mapped() { (0, graph.bytes()) } else { (graph.bytes(), 0) };
         self.graph_memory.set(memory);
         self.graph_map.set(map);
         self.graph.store(Some(Arc::new(graph)));
+        self.origin.store(Some(Arc::new(origin)));
         self.scan_codes.forget();
     }
 
     /// The vectors' codes, as far as searches have made them.
     pub fn scan_codes(&self) -> &ScanCodes {
         &self.scan_codes
+    }
+
+    /// Takes the graph out of service: from now on searches scan.
+    pub fn drop_graph(&self) {
+        self.graph.store(None);
+        self.origin.store(None);
+        self.graph_memory.set(0);
+        self.graph_map.set(0);
+    }
+
+    /// What the graph in service was built with.
+    pub fn built(&self) -> Option<Built> {
+        self.origin.load().as_ref().map(|origin| origin.built)
+    }
+
+    /// Where the graph in service comes from.
+    pub fn graph_origin(&self) -> Option<Arc<GraphOrigin>> {
+        self.origin.load_full()
     }
 
     /// Its identity.

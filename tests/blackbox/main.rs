@@ -14,8 +14,10 @@ mod fail_points;
 mod file_pipeline;
 mod freshness;
 mod full_disk;
+mod live_index;
 mod memory_budget;
 mod quantization;
+mod recall_target;
 mod restart;
 
 #[cfg(feature = "kafka")]

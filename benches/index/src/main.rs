@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! proximadb-bench-index proximadb|proximadb-mapped|proximadb-ivf|proximadb-ivf-mapped|hnsw_rs DATA_FOLDER
+//! proximadb-bench-index merge DATA_FOLDER [NAME=NUMBER…]       graphs of merged segments, see `merging`
 //! ```
 //! Reads one command a line from standard input and answers each with one line, both JSON: `build`, `open`,
 //! `search`, `filter`. The driver (`run.py`) decides what to ask and scores what comes back; `peers.py`
@@ -13,6 +14,7 @@ mod baseline;
 mod commands;
 mod data;
 mod measure;
+mod merging;
 mod ours;
 
 use std::error::Error;
@@ -25,6 +27,9 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let engine = arguments.next().ok_or("which engine: proximadb or hnsw_rs?")?;
     let folder = arguments.next().ok_or("which folder holds base.f32 and queries.f32?")?;
+    if engine == "merge" {
+        return merging::run(folder.as_ref(), arguments);
+    }
     let mut session = commands::Session::new(&engine, folder.as_ref())?;
     let mut out = std::io::stdout();
     for line in std::io::stdin().lock().lines() {

@@ -2,10 +2,10 @@
 use std::path::Path;
 
 use proximadb::index::{
-    BuildControl, Graph, GraphBuilder, IndexBuilder, IndexQuery, Ivf, IvfBuilder, VectorBlock, VectorIndex, exact_rows,
+    BuildControl, Clusters, Graph, GraphBuilder, IndexBuilder, IndexQuery, Ivf, IvfBuilder, VectorBlock, VectorIndex, exact_rows,
     exact_scan,
 };
-use proximadb::types::{Clusters, CodedSearch, Distance, GraphParams, IvfParams, Quantization};
+use proximadb::types::{CodedSearch, Distance, GraphParams, Levels, Quantization};
 use serde_json::Value;
 
 use crate::Result;
@@ -78,13 +78,14 @@ impl Engine for Ours {
         if self.kind == Kind::Ivf {
             let clusters = params["clusters"].as_u64();
             let clusters = clusters.map_or(Clusters::Auto, |count| Clusters::Count(count as u32));
-            let builder = IvfBuilder { params: IvfParams { clusters }, quantization, threads, seed: 1 };
+            let builder = IvfBuilder { clusters, quantization, threads, seed: 1 };
             return Ok(builder.build(self.block(), path, &BuildControl::default())?);
         }
         let base = GraphParams::default();
         let params = GraphParams {
             m: number("m", base.m),
             ef_construct: number("ef_construct", base.ef_construct),
+            levels: if params["levels"] == "on" { Levels::On } else { base.levels },
             quantization,
             ..base
         };

@@ -5,7 +5,7 @@ use super::{
     Ack, DecodeSpec, DeleteWhen, FieldPath, FileFormat, FileSpec, Format, Framing, IdSpec, KafkaAssignment,
     KafkaSpec, KafkaStart, MapSpec, PipelineSpec, Secret, SourceSpec, TransformSpec,
 };
-use crate::types;
+use crate::types::{self, RecallTarget};
 
 /// Something wrong: the path of the key, and words.
 #[derive(Debug)]
@@ -75,6 +75,10 @@ pub(super) fn check(spec: &PipelineSpec) -> Vec<Finding> {
     check_name(&mut found, "sink.collection", &spec.sink.collection);
     if let Some(Err((key, problem))) = spec.sink.create.as_ref().map(|create| create.hnsw.check()) {
         found.add(&format!("sink.create.hnsw.{key}"), problem, "leave it out for the default");
+    }
+    let target = spec.sink.create.as_ref().and_then(|create| create.recall_target);
+    if let Some(Err(problem)) = target.map(RecallTarget::new) {
+        found.add("sink.create.recall_target", problem, "give a share such as 0.98, or leave it out");
     }
     match &spec.source {
         SourceSpec::Kafka(kafka) => check_kafka(&mut found, kafka),

@@ -66,6 +66,10 @@ pub struct CreateSpec {
     /// Parameters of the graph index.
     #[serde(default)]
     pub hnsw: GraphParams,
+    /// Share of the 10 nearest that searches are to find: above 0.5, at most 1. `ef_search` is tuned to hold it.
+    /// Default: none, searches use the server's `ef_search`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall_target: Option<f64>,
 }
 
 /// When an entry counts as written.

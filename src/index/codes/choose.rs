@@ -193,6 +193,20 @@ impl Sample {
     }
 }
 
+/// The same quantizer for other rows, its error measured anew, if it keeps apart what is apart among them. `None` for
+/// codebooks too: they are taught by rows that may be gone.
+pub(in crate::index) fn still_fits(quantizer: &Quantizer, space: &Space<'_>, seed: u64) -> Option<Quantizer> {
+    let kind = quantizer.kind();
+    if !kind.is_fine() || kind.padded(space.dim()) != quantizer.padded() {
+        return None;
+    }
+    let Quantizer { seed: rotation, centre, .. } = quantizer;
+    let rotated = quantizer.is_rotated();
+    let mut again = Quantizer::new(kind, space.dim(), *rotation, rotated, centre.clone(), Vec::new());
+    let trial = Sample::of(space, seed)?.try_out(&mut again, space)?;
+    (trial.kept >= KEPT_SHARE).then_some(again)
+}
+
 /// What codes of a sample do.
 struct Trial {
     /// Share of the nearest rows that are among those with the least estimates.
@@ -229,7 +243,8 @@ fn try_out(quantizer: &Quantizer, space: &Space<'_>, rows: &[u32]) -> io::Result
     let mut query = CodedQuery::default();
     let (mut kept, mut wanted, mut squares, mut measured) = (0, 0, 0.0, 0);
     let mut ranks = Vec::with_capacity(QUERIES * NEAREST);
-    for &row in &rows[..rows.len().min(QUERIES)] {
+    // Spread as well: in a merged segment the first rows are those of one of its inputs.
+    for &row in rows.iter().step_by((rows.len() / QUERIES).max(1)).take(QUERIES) {
         let vector = space.block.row(row);
         space.distances_from_query(vector, rows, &mut exact);
         quantizer.prepare(vector, space.query_lift(), &mut query);

@@ -33,7 +33,7 @@ mod rotation;
 #[cfg(test)]
 mod tests;
 
-pub(super) use choose::{to_build_on, to_walk_on};
+pub(super) use choose::{still_fits, to_build_on, to_walk_on};
 pub(super) use kind::Kind;
 
 use proximadb_kernels::prefetch;
@@ -223,7 +223,7 @@ pub(super) struct EncodeWork {
     levels: Vec<u8>,
 }
 
-impl Codes<'_> {
+impl<'a> Codes<'a> {
     /// Estimates of the squared distances from a query to rows. Panics if a row isn't there.
     #[inline]
     pub(super) fn distances(&self, query: &CodedQuery, ids: &[u32], out: &mut [f32]) {
@@ -244,6 +244,12 @@ impl Codes<'_> {
         let &[square, scale] = self.factors_of(row);
         self.quantizer.coder.decode(&self.packed[start..start + stride], scale, query);
         query.square = square;
+    }
+
+    /// A row's code and factors, as they are stored.
+    pub(super) fn stored(&self, row: u32) -> (&'a [u8], [f32; FACTORS]) {
+        let stride = self.quantizer.stride();
+        (&self.packed[row as usize * stride..][..stride], *self.factors_of(row))
     }
 
     /// How far below its estimate a row's distance from the query may well be.

@@ -12,7 +12,7 @@ use crate::index::links::ROWS_MAX;
 use crate::index::near::Near;
 use crate::index::space::Space;
 use crate::index::{BuildControl, IndexBuilder, IndexError, VectorBlock};
-use crate::types::{Clusters, IvfParams, Quantization};
+use crate::types::Quantization;
 
 /// Clusters per square root of the rows. Fewer make each probe longer, more make ranking their centroids
 /// dearer than what is read; see `docs/decisions/0018-ivf.md` for figures.
@@ -28,11 +28,41 @@ const QUERIES: usize = 64;
 /// … and the nearest clusters that they are compared with.
 const CLUSTERS_PER_QUERY: usize = 4;
 
+/// Most clusters: beyond it ranking their centroids takes longer than what they save.
+const CLUSTERS_MAX: usize = 1 << 16;
+
+/// How many clusters a segment's rows are put into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Clusters {
+    /// By the number of rows: twice its square root.
+    #[default]
+    Auto,
+    /// About so many: empty ones are dropped, and those far larger than most are split.
+    Count(u32),
+}
+
+impl Clusters {
+    /// Bytes of memory that a build takes, roughly.
+    pub fn build_bytes(self, rows: usize, dim: usize) -> usize {
+        // Codes: a byte per component at most, padded; factors and numbers.
+        training_bytes(rows, dim + 1, self.of(rows)) + rows * (dim + 32 + 12)
+    }
+
+    /// Of so many rows.
+    fn of(self, rows: usize) -> usize {
+        let count = match self {
+            Clusters::Auto => (CLUSTERS_PER_ROOT * (rows as f64).sqrt()).ceil() as usize,
+            Clusters::Count(count) => count as usize,
+        };
+        count.clamp(1, CLUSTERS_MAX).min(rows.max(1))
+    }
+}
+
 /// Builds the cluster index of one segment.
 #[derive(Debug, Clone)]
 pub struct IvfBuilder {
     /// How many clusters.
-    pub params: IvfParams,
+    pub clusters: Clusters,
     /// The codes asked for.
     pub quantization: Option<Quantization>,
     /// Threads to use; at least one.
@@ -48,20 +78,6 @@ impl IndexBuilder for IvfBuilder {
 }
 
 impl IvfBuilder {
-    /// Bytes of memory that a build takes, roughly.
-    pub fn memory(&self, rows: usize, dim: usize) -> usize {
-        // Codes: a byte per component at most, padded; factors and numbers.
-        training_bytes(rows, dim + 1, self.clusters(rows)) + rows * (dim + 32 + 12)
-    }
-
-    fn clusters(&self, rows: usize) -> usize {
-        let count = match self.params.clusters {
-            Clusters::Auto => (CLUSTERS_PER_ROOT * (rows as f64).sqrt()).ceil() as usize,
-            Clusters::Count(count) => count as usize,
-        };
-        count.clamp(1, IvfParams::CLUSTERS_MAX as usize).min(rows.max(1))
-    }
-
     /// The index in memory.
     pub(super) fn parts(
         &self,
@@ -94,7 +110,7 @@ impl IvfBuilder {
         let workers = Workers { threads: self.threads.max(1), control };
         parts.quantizer = self.quantizer(&space);
         let training = Training { space: &space, seed: self.seed, workers, grouped_above };
-        let clustering = training.run(self.clusters(rows))?;
+        let clustering = training.run(self.clusters.of(rows))?;
 
         let quantizer = parts.quantizer.as_ref();
         let rotated = |centroid: &[f32]| match quantizer {

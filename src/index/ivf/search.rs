@@ -10,7 +10,7 @@ use crate::index::rescore::{Rescore, scale_and_base};
 use crate::index::scan::scan;
 use crate::index::scratch::Scratch;
 use crate::index::walk::Clock;
-use crate::index::{IndexError, IndexHits, IndexQuery, TopK, VectorBlock, VectorIndex};
+use crate::index::{Graph, IndexError, IndexHits, IndexQuery, TopK, VectorBlock, VectorIndex};
 use crate::types::{Distance, RowSet};
 
 /// Candidates of `ef_search` per probe. So the settings that people know give about the recall
@@ -167,6 +167,10 @@ impl VectorIndex for Ivf {
 
     fn is_mapped(&self) -> bool {
         self.file.is_mapped()
+    }
+
+    fn as_graph(&self) -> Option<&Graph> {
+        None
     }
 }
 

@@ -10,12 +10,10 @@ use proptest::prelude::*;
 
 use super::build::GROUPED_ABOVE;
 use super::format::{self, IvfParts};
-use super::{Ivf, IvfBuilder};
+use super::{Clusters, Ivf, IvfBuilder};
 use crate::index::test_data::{ALL_DISTANCES, Data, clustered};
 use crate::index::{BuildControl, IndexBuilder, IndexError, IndexHits, IndexQuery, VectorIndex, exact_scan};
-use crate::types::{
-    Clusters, CodedSearch, Compression, Distance, IvfParams, Quantization, RabitqBits, RowSet,
-};
+use crate::types::{CodedSearch, Compression, Distance, Quantization, RabitqBits, RowSet};
 
 /// What a server asks for unless told otherwise.
 const EF: usize = 128;
@@ -29,7 +27,7 @@ pub(super) struct Built {
 }
 
 fn builder(clusters: Clusters, threads: usize) -> IvfBuilder {
-    IvfBuilder { params: IvfParams { clusters }, quantization: None, threads, seed: 7 }
+    IvfBuilder { clusters, quantization: None, threads, seed: 7 }
 }
 
 fn parts(data: &Data) -> IvfParts {
@@ -552,16 +550,4 @@ fn many_threads_search_one_index() {
             });
         }
     });
-}
-
-#[test]
-fn clusters_may_be_a_number_or_auto() {
-    let parse = |text: &str| serde_json::from_str::<IvfParams>(text);
-    assert_eq!(parse("{}").unwrap().clusters, Clusters::Auto);
-    assert_eq!(parse(r#"{"clusters": "auto"}"#).unwrap().clusters, Clusters::Auto);
-    assert_eq!(parse(r#"{"clusters": 12}"#).unwrap().clusters, Clusters::Count(12));
-    assert!(parse(r#"{"cluster": 12}"#).is_err() && parse(r#"{"clusters": "some"}"#).is_err());
-    for (count, good) in [(0, false), (1, true), (65_536, true), (65_537, false)] {
-        assert_eq!(IvfParams { clusters: Clusters::Count(count) }.check().is_ok(), good);
-    }
 }

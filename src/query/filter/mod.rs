@@ -23,6 +23,7 @@ mod eval;
 mod key;
 mod number;
 mod parse;
+mod size;
 #[cfg(test)]
 mod tests;
 

@@ -4,17 +4,38 @@ use proximadb_proto::v1::collections_server::Collections;
 use tonic::Request;
 
 use super::{Reply, Service, convert, deadline, reply};
-use crate::engine::NewCollection;
+use crate::engine::{CollectionPatch, NewCollection};
 use crate::serve::doors::to_the_end;
 use crate::serve::error_map::ApiError;
 use crate::serve::wire::collection::{check_dim, check_graph, check_name};
+use crate::types::CollectionConfig;
 
 fn new_collection(request: v1::CreateCollectionRequest) -> Result<NewCollection, ApiError> {
     check_name(&request.collection)?;
     let graph = convert::graph(request.graph)?;
     check_graph(graph, "graph")?;
     let dim = check_dim(request.dim.into(), "dim")?;
-    Ok(NewCollection { name: request.collection, dim, distance: convert::distance(request.distance)?, graph })
+    let distance = convert::distance(request.distance)?;
+    let recall_target = request.recall_target.map(convert::recall_target).transpose()?;
+    let index = convert::index_kind(request.index)?.unwrap_or_default();
+    Ok(NewCollection { name: request.collection, dim, distance, index, graph, recall_target })
+}
+
+fn patch(
+    request: &v1::UpdateCollectionRequest,
+    config: &CollectionConfig,
+) -> Result<CollectionPatch, ApiError> {
+    let recall_target = match (request.recall_target, request.remove_recall_target) {
+        (None, is_removed) => is_removed.then_some(None),
+        (Some(share), false) => Some(Some(convert::recall_target(share)?)),
+        (Some(_), true) => {
+            let problem = "is given together with recall_target; give one of them";
+            return Err(ApiError::invalid("invalid_request", "remove_recall_target", problem));
+        }
+    };
+    let graph = convert::graph_patch(request.graph.unwrap_or_default())?;
+    check_graph(graph.over(config.graph), "graph")?;
+    Ok(CollectionPatch { recall_target, index: convert::index_kind(request.index)?, graph })
 }
 
 #[tonic::async_trait]
@@ -35,7 +56,7 @@ impl Collections for Service {
     }
 
     async fn list(&self, _: Request<v1::ListCollectionsRequest>) -> Reply<v1::ListCollectionsResponse> {
-        let collections = self.0.engine.collections().iter().map(convert::config).collect();
+        let collections = self.0.engine.collections().iter().map(|config| convert::config(config)).collect();
         reply(Ok(v1::ListCollectionsResponse { collections }))
     }
 
@@ -47,7 +68,7 @@ impl Collections for Service {
         reply(found.map(|collection| {
             let info = collection.info();
             v1::DescribeCollectionResponse {
-                config: Some(convert::config(collection.config())),
+                config: Some(convert::config(&collection.config())),
                 status: info.status.to_string(),
                 points: info.points,
                 indexed_points: info.indexed_points,
@@ -58,8 +79,26 @@ impl Collections for Service {
                 applied_lsn: info.applied_lsn.0,
                 flushed_lsn: info.flushed_lsn.0,
                 quarantined: info.quarantined,
+                recall: collection.recall().map(convert::recall),
+                index: Some(convert::index(&collection.index())),
             }
         }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateCollectionRequest>,
+    ) -> Reply<v1::UpdateCollectionResponse> {
+        let timeout = deadline(&request).unwrap_or(self.0.limits.timeout_default);
+        let updated = async {
+            let request = request.into_inner();
+            let engine = self.0.engine.clone();
+            let patch = patch(&request, &engine.collection(&request.collection)?.config())?;
+            let work = async move { engine.patch_collection(&request.collection, patch).await };
+            to_the_end(timeout, "change of the collection", work).await?;
+            Ok(v1::UpdateCollectionResponse {})
+        };
+        reply(updated.await)
     }
 
     async fn exists(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proximadb_proto::v1;
 
 use super::quantization;
-use crate::engine::Wait;
+use crate::engine::{IndexReport, RecallReport, SegmentIndex, Wait};
 use crate::query::{
     Filter, FreshAsOf, Freshness, Hit, Nearest, PayloadSelection, PointSelector, ReadOptions, Record,
     SearchRequest,
@@ -16,7 +16,10 @@ use crate::serve::limits::Limits;
 use crate::serve::wire::payload::top_level_fields;
 use crate::serve::wire::query::ef_search;
 use crate::serve::wire::read::limit;
-use crate::types::{CollectionConfig, Distance, GraphParams, Levels, Lsn, PointId, Position};
+use crate::types::{
+    CollectionConfig, Distance, GraphParams, GraphPatch, IndexKind, Levels, Lsn, PointId, Position,
+    RecallTarget,
+};
 
 pub(super) fn point_id(id: Option<v1::PointId>, at: &str) -> Result<PointId, ApiError> {
     match id.and_then(|id| id.form) {
@@ -298,6 +301,72 @@ pub(super) fn config(config: &CollectionConfig) -> v1::CollectionConfig {
             quantization: quantization::write(config.graph.quantization),
         }),
         created_ms: config.created_ms,
+        recall_target: config.recall_target.map(RecallTarget::share),
+        index: index_kind_out(config.index).into(),
+    }
+}
+
+pub(super) fn graph_patch(graph: v1::GraphParams) -> Result<GraphPatch, ApiError> {
+    let given = |value: u32| Some(value).filter(|value| *value > 0);
+    let says_levels = graph.levels != v1::Levels::Unspecified as i32;
+    Ok(GraphPatch {
+        m: given(graph.m),
+        ef_construct: given(graph.ef_construct),
+        full_scan_threshold: graph.full_scan_threshold,
+        levels: says_levels.then(|| levels(graph.levels)).transpose()?,
+        quantization: quantization::read(graph.quantization)?.map(Some),
+    })
+}
+
+/// `None` where none is named.
+pub(super) fn index_kind(kind: i32) -> Result<Option<IndexKind>, ApiError> {
+    match v1::IndexKind::try_from(kind) {
+        Ok(v1::IndexKind::Unspecified) => Ok(None),
+        Ok(v1::IndexKind::Flat) => Ok(Some(IndexKind::Flat)),
+        Ok(v1::IndexKind::Hnsw) => Ok(Some(IndexKind::Hnsw)),
+        Ok(v1::IndexKind::Ivf) => Ok(Some(IndexKind::Ivf)),
+        Err(_) => Err(ApiError::invalid("invalid_request", "index", format!("there is no kind {kind}"))),
+    }
+}
+
+fn index_kind_out(kind: IndexKind) -> v1::IndexKind {
+    match kind {
+        IndexKind::Flat => v1::IndexKind::Flat,
+        IndexKind::Hnsw => v1::IndexKind::Hnsw,
+        IndexKind::Ivf => v1::IndexKind::Ivf,
+    }
+}
+
+pub(super) fn index(report: &IndexReport) -> v1::Index {
+    let segment = |segment: &SegmentIndex| v1::SegmentIndex {
+        id: segment.id.to_string(),
+        rows: segment.rows.into(),
+        kind: index_kind_out(segment.serves.map_or(IndexKind::Flat, |built| built.kind)).into(),
+        m: segment.serves.map_or(0, |built| built.m),
+        ef_construct: segment.serves.map_or(0, |built| built.ef_construct),
+        ready: segment.is_ready(),
+        rows_done: u64::from(segment.rows) - segment.rows_pending(),
+    };
+    v1::Index {
+        ready: report.is_ready(),
+        progress: report.progress(),
+        segments: report.segments.iter().map(segment).collect(),
+    }
+}
+
+pub(super) fn recall_target(share: f64) -> Result<RecallTarget, ApiError> {
+    RecallTarget::new(share).map_err(|problem| ApiError::invalid("invalid_request", "recall_target", problem))
+}
+
+pub(super) fn recall(report: RecallReport) -> v1::Recall {
+    v1::Recall {
+        target: report.target.share(),
+        measured: report.measured,
+        confidence_low: report.confidence.map(|(low, _)| low),
+        confidence_high: report.confidence.map(|(_, high)| high),
+        samples: report.samples,
+        ef_search: u32::try_from(report.ef_search).unwrap_or(u32::MAX),
+        measured_at_ms: report.measured_at_ms,
     }
 }
 

@@ -41,7 +41,7 @@ impl Service {
 }
 
 async fn search(
-    collection: &Collection,
+    collection: &Arc<Collection>,
     request: SearchRequest,
     with_freshness: bool,
 ) -> Result<v1::QueryResponse, ApiError> {
@@ -58,7 +58,8 @@ impl Points for Service {
         let deadline = deadline(&request);
         let v1::UpsertRequest { collection, points, wait } = request.into_inner();
         self.write(&collection, wait, deadline, |collection| {
-            let mut batch = BatchBuilder::new(collection.config());
+            let config = collection.config();
+            let mut batch = BatchBuilder::new(&config);
             convert::add_points(&mut batch, points)?;
             Ok(Write::Batch(batch.finish()))
         })
@@ -93,7 +94,7 @@ impl Points for Service {
         let deadline = deadline(&request);
         let v1::DeleteRequest { collection, points, wait } = request.into_inner();
         let build =
-            |collection: &Collection| Ok(Write::delete(convert::selector(points)?, collection.config()));
+            |collection: &Collection| Ok(Write::delete(convert::selector(points)?, &collection.config()));
         self.write(&collection, wait, deadline, build).await
     }
 
@@ -141,7 +142,7 @@ impl Points for Service {
             let collection = self.collection(&query.collection)?;
             let limits = &self.0.limits;
             let (request, with_freshness) =
-                convert::search(query, collection.config(), deadline, limits, "")?;
+                convert::search(query, &collection.config(), deadline, limits, "")?;
             search(&collection, request, with_freshness).await
         };
         reply(answered.await)
@@ -165,7 +166,7 @@ impl Points for Service {
                     let problem = format!("{:?} is not the batch's collection {name:?}", query.collection);
                     return Err(ApiError::invalid("invalid_request", &format!("{at}collection"), problem));
                 }
-                requests.push(convert::search(query, collection.config(), deadline, limits, &at)?);
+                requests.push(convert::search(query, &collection.config(), deadline, limits, &at)?);
             }
             let answers = requests
                 .into_iter()

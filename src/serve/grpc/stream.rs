@@ -133,7 +133,8 @@ impl InFlight {
         };
         self.collection = Some(collection.clone());
         let wait = convert::wait(message.wait)?;
-        let mut batch = BatchBuilder::new(collection.config());
+        let config = collection.config();
+        let mut batch = BatchBuilder::new(&config);
         convert::add_points(&mut batch, message.points)?;
         for id in convert::point_ids(message.delete_ids, "delete_ids")? {
             batch.delete(id);

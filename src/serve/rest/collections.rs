@@ -48,7 +48,8 @@ pub async fn describe(
 ) -> Reply<Value> {
     params.known(&[])?;
     let found = doors.engine.collection(&name)?;
-    Ok(Answer::new(collection::describe(found.config(), &found.info())))
+    let (config, info) = (found.config(), found.info());
+    Ok(Answer::new(collection::describe(&config, &info, &found.index(), found.recall())))
 }
 
 /// `GET /collections/{c}/exists`.
@@ -66,8 +67,11 @@ pub async fn patch(
     body: Body,
 ) -> Reply<bool> {
     params.known(&["timeout"])?;
+    let timeout = params.timeout(&doors.limits)?.unwrap_or(doors.limits.timeout_default);
     let found = doors.engine.collection(&name)?;
-    body.with(move |body: PatchBody| body.check(found.config())).await?;
+    let patch = body.with(move |body: PatchBody| body.patch(&found.config())).await?;
+    let work = async move { doors.engine.patch_collection(&name, patch).await };
+    to_the_end(timeout, "change of the collection", work).await?;
     Ok(Answer::new(true))
 }
 

@@ -59,7 +59,7 @@ pub async fn query(
 ) -> Reply<QueryResult> {
     let params = params.read(&doors.limits)?;
     let collection = doors.engine.collection(&name)?;
-    let (config, limits) = (collection.config().clone(), doors.limits.clone());
+    let (config, limits) = (collection.config(), doors.limits.clone());
     let (ask, with_freshness) =
         body.with(move |body: QueryBody| body.ask(&config, params, &limits, "")).await?;
     let (hits, freshness) = doors::ask(&collection, ask).await?;
@@ -75,7 +75,7 @@ pub async fn query_batch(
 ) -> Reply<Vec<Value>> {
     let params = params.read(&doors.limits)?;
     let collection = doors.engine.collection(&name)?;
-    let (config, limits) = (collection.config().clone(), doors.limits.clone());
+    let (config, limits) = (collection.config(), doors.limits.clone());
     let asked = body.with(move |body: QueryBatchBody| body.ask(&config, params, &limits)).await?;
     let answers = asked.into_iter().map(|(ask, with_freshness)| {
         let collection = &collection;
@@ -100,7 +100,7 @@ pub async fn search(
 ) -> Reply<Vec<ScoredPoint>> {
     let params = params.read(&doors.limits)?;
     let collection = doors.engine.collection(&name)?;
-    let (config, limits) = (collection.config().clone(), doors.limits.clone());
+    let (config, limits) = (collection.config(), doors.limits.clone());
     let (ask, with_freshness) = body.with(move |body: SearchBody| body.ask(&config, params, &limits)).await?;
     let (hits, freshness) = doors::ask(&collection, ask).await?;
     let points = hits.into_iter().map(ScoredPoint::from).collect();
@@ -116,7 +116,7 @@ pub async fn search_batch(
 ) -> Reply<Vec<Vec<ScoredPoint>>> {
     let params = params.read(&doors.limits)?;
     let collection = doors.engine.collection(&name)?;
-    let (config, limits) = (collection.config().clone(), doors.limits.clone());
+    let (config, limits) = (collection.config(), doors.limits.clone());
     let asked = body.with(move |body: SearchBatchBody| body.ask(&config, params, &limits)).await?;
     let answers = asked.into_iter().map(|(ask, _)| {
         let collection = &collection;

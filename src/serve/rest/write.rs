@@ -44,7 +44,7 @@ impl Begun {
         build: impl FnOnce(&[u8], &CollectionConfig) -> Result<Write, ApiError> + Send + 'static,
     ) -> Reply {
         let collection = self.collection.clone();
-        let write = body.on_bytes(move |bytes| build(bytes, collection.config())).await?;
+        let write = body.on_bytes(move |bytes| build(bytes, &collection.config())).await?;
         self.carry_out(write).await.map(Answer::new)
     }
 
@@ -143,7 +143,7 @@ pub async fn operations(
     let begun = begin(&doors, &name, &params, &headers)?;
     let collection = begun.collection.clone();
     let writes =
-        body.on_bytes(move |bytes| parse::<OperationsBody>(bytes)?.build(collection.config())).await?;
+        body.on_bytes(move |bytes| parse::<OperationsBody>(bytes)?.build(&collection.config())).await?;
     let mut results = Vec::with_capacity(writes.len());
     for (index, write) in writes.into_iter().enumerate() {
         let done = begun.carry_out(write).await;

@@ -4,11 +4,16 @@ use serde::de::Deserializer;
 use serde_json::{Value, json};
 
 use super::quantization;
-use crate::engine::{CollectionInfo, NewCollection};
+use crate::engine::{
+    CollectionInfo, CollectionPatch, IndexReport, NewCollection, RecallReport, SegmentIndex,
+};
 use crate::query::Instant;
 use crate::serve::error_map::ApiError;
 use crate::serve::json::{NOT_SUPPORTED, NoEffect, Unsupported, checked, parse};
-use crate::types::{self, CollectionConfig, DIM_MAX, Distance, GraphParams, Levels, Quantization};
+use crate::types::{
+    self, CollectionConfig, DIM_MAX, Distance, GraphParams, GraphPatch, IndexKind, Levels, Quantization,
+    RecallTarget,
+};
 
 /// `PUT /collections/{c}`.
 ///
@@ -22,6 +27,9 @@ use crate::types::{self, CollectionConfig, DIM_MAX, Distance, GraphParams, Level
 pub struct CreateBody {
     vectors: Value,
     hnsw_config: Option<HnswBody>,
+    index: Option<IndexChoice>,
+    #[serde(default)]
+    recall_target: TargetBody,
     #[serde(default, rename = "shard_number")]
     _shard_number: OnlyOne,
     #[serde(default, rename = "replication_factor")]
@@ -104,13 +112,68 @@ struct HnswBody {
 }
 
 impl HnswBody {
-    fn over(self, base: GraphParams) -> GraphParams {
-        GraphParams {
-            m: self.m.unwrap_or(base.m),
-            ef_construct: self.ef_construct.unwrap_or(base.ef_construct),
-            full_scan_threshold: self.full_scan_threshold.unwrap_or(base.full_scan_threshold),
-            levels: self.levels.unwrap_or(base.levels),
-            ..base
+    fn patch(self) -> GraphPatch {
+        GraphPatch {
+            m: self.m,
+            ef_construct: self.ef_construct,
+            full_scan_threshold: self.full_scan_threshold,
+            levels: self.levels,
+            quantization: None,
+        }
+    }
+}
+
+/// What is there, null among it; a field that isn't has its default.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// `index`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IndexChoice {
+    kind: KindName,
+}
+
+#[derive(Debug)]
+struct KindName(IndexKind);
+
+impl<'de> Deserialize<'de> for KindName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, |value| match value.as_str() {
+            Some(word) => IndexKind::parse(word).map(Self),
+            None => Err(format!("{value} is no text")),
+        })
+    }
+}
+
+/// `recall_target`: a share, or null for none.
+#[derive(Debug, Default, PartialEq)]
+enum TargetBody {
+    #[default]
+    Absent,
+    Given(Option<RecallTarget>),
+}
+
+impl<'de> Deserialize<'de> for TargetBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, |value| match value {
+            Value::Null => Ok(Self::Given(None)),
+            value => match value.as_f64() {
+                Some(share) => RecallTarget::new(share).map(|target| Self::Given(Some(target))),
+                None => Err(format!(
+                    "{value} is no number; give the share of the nearest to be found, such as 0.98"
+                )),
+            },
+        })
+    }
+}
+
+impl TargetBody {
+    fn into_patch(self) -> Option<Option<RecallTarget>> {
+        match self {
+            Self::Absent => None,
+            Self::Given(target) => Some(target),
         }
     }
 }
@@ -168,21 +231,26 @@ impl CreateBody {
         check_name(&name)?;
         let VectorParams { size, distance, hnsw_config, quantization_config, .. } =
             VectorParams::of(&self.vectors)?;
-        let graph = self.hnsw_config.unwrap_or_default().over(GraphParams::default());
-        let mut graph = hnsw_config.unwrap_or_default().over(graph);
+        let graph = self.hnsw_config.unwrap_or_default().patch().over(GraphParams::default());
+        let mut graph = hnsw_config.unwrap_or_default().patch().over(graph);
         graph.quantization = quantization_config.or(self.quantization_config);
         let dim = check_dim(size, "vectors.size")?;
         check_graph(graph, "hnsw_config")?;
-        Ok(NewCollection { name, dim, distance: distance.0, graph })
+        let recall_target = self.recall_target.into_patch().flatten();
+        let index = self.index.map_or_else(IndexKind::default, |index| index.kind.0);
+        Ok(NewCollection { name, dim, distance: distance.0, index, graph, recall_target })
     }
 }
 
-/// `PATCH /collections/{c}`: what changes nothing is accepted, so that scripts written for others run; what would
-/// change an index is refused.
+/// `PATCH /collections/{c}`: changes the recall target, the kind of index, the parameters of graphs and their codes. What changes
+/// nothing is accepted, so that scripts written for others run.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PatchBody {
     hnsw_config: Option<HnswBody>,
+    index: Option<IndexChoice>,
+    #[serde(default)]
+    recall_target: TargetBody,
     #[serde(default, rename = "vectors")]
     _vectors: NothingIn,
     #[serde(default, rename = "sparse_vectors")]
@@ -195,7 +263,9 @@ pub struct PatchBody {
     _params: ParamsPatch,
     #[serde(default, rename = "optimizers_config")]
     _optimizers_config: NoEffect,
-    quantization_config: Option<Quantization>,
+    /// Null: as each segment's sample says.
+    #[serde(default, deserialize_with = "given")]
+    quantization_config: Option<Option<Quantization>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -218,15 +288,13 @@ struct ParamsPatch {
 }
 
 impl PatchBody {
-    /// Refuses what would change the collection.
-    pub fn check(self, config: &CollectionConfig) -> Result<(), ApiError> {
-        let mut wanted = self.hnsw_config.unwrap_or_default().over(config.graph);
-        wanted.quantization = self.quantization_config.or(wanted.quantization);
-        if wanted == config.graph {
-            return Ok(());
-        }
-        let what = format!("changing index parameters {NOT_SUPPORTED}; create another collection with them");
-        Err(ApiError::unsupported("hnsw_config", what))
+    /// What changes; refuses what can't.
+    pub fn patch(self, config: &CollectionConfig) -> Result<CollectionPatch, ApiError> {
+        let mut graph = self.hnsw_config.unwrap_or_default().patch();
+        graph.quantization = self.quantization_config;
+        check_graph(graph.over(config.graph), "hnsw_config")?;
+        let index = self.index.map(|index| index.kind.0);
+        Ok(CollectionPatch { recall_target: self.recall_target.into_patch(), index, graph })
     }
 }
 
@@ -290,7 +358,12 @@ pub fn check_graph(graph: GraphParams, at: &str) -> Result<(), ApiError> {
 }
 
 /// The answer to `GET /collections/{c}`, with what clients require of it and our marks beside.
-pub fn describe(config: &CollectionConfig, info: &CollectionInfo) -> Value {
+pub fn describe(
+    config: &CollectionConfig,
+    info: &CollectionInfo,
+    index: &IndexReport,
+    recall: Option<RecallReport>,
+) -> Value {
     json!({
         "status": info.status,
         "optimizer_status": "ok",
@@ -323,6 +396,44 @@ pub fn describe(config: &CollectionConfig, info: &CollectionInfo) -> Value {
         "applied_lsn": info.applied_lsn,
         "flushed_lsn": info.flushed_lsn,
         "quarantined": info.quarantined,
+        "index": {
+            "kind": index.wanted.kind,
+            "params": {
+                "m": index.wanted.graph.m,
+                "ef_construct": index.wanted.graph.ef_construct,
+                "full_scan_threshold": index.wanted.graph.full_scan_threshold,
+            },
+            "state": if index.is_ready() { "ready" } else { "building" },
+            "progress": index.progress(),
+            "segments": index.segments.iter().map(segment).collect::<Vec<_>>(),
+        },
+        "recall": recall.map(|report| json!({
+            "target": report.target,
+            "k": RecallTarget::K,
+            "measured": report.measured,
+            "confidence": report.confidence.map(|(low, high)| [low, high]),
+            "samples": report.samples,
+            "ef_search": report.ef_search,
+            "measured_at": report.measured_at_ms.map(Instant::format_millis),
+        })),
+    })
+}
+
+/// One segment of `index.segments`.
+fn segment(segment: &SegmentIndex) -> Value {
+    let state = match segment.done {
+        _ if segment.is_ready() => "ready",
+        Some(_) => "building",
+        None => "waiting",
+    };
+    json!({
+        "id": segment.id,
+        "rows": segment.rows,
+        "kind": segment.serves.map_or(IndexKind::Flat, |built| built.kind),
+        "m": segment.serves.map(|built| built.m),
+        "ef_construct": segment.serves.map(|built| built.ef_construct),
+        "state": state,
+        "rows_done": u64::from(segment.rows) - segment.rows_pending(),
     })
 }
 
@@ -438,16 +549,50 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_may_repeat_what_is_but_not_change_it() {
+    fn a_patch_changes_indexes_and_may_repeat_what_is() {
         let config = collection(Distance::Dot);
-        let patch = |text: &str| parse::<PatchBody>(text.as_bytes()).and_then(|body| body.check(&config));
+        let patch = |text: &str| parse::<PatchBody>(text.as_bytes()).and_then(|body| body.patch(&config));
         assert!(patch(r#"{"optimizers_config": {"indexing_threshold": 10000}}"#).is_ok());
         assert!(
             patch(r#"{"hnsw_config": {"m": 16, "on_disk": true}, "params": {"replication_factor": 1}}"#)
                 .is_ok()
         );
-        assert_eq!(patch(r#"{"hnsw_config": {"m": 32}}"#).unwrap_err().code(), "unsupported");
+        let changed = patch(r#"{"hnsw_config": {"m": 32}, "index": {"kind": "flat"}}"#).unwrap();
+        assert_eq!(changed.graph, GraphPatch { m: Some(32), ..GraphPatch::default() });
+        assert_eq!((changed.index, changed.recall_target), (Some(IndexKind::Flat), None));
+        let codes = |text: &str| patch(text).unwrap().graph.quantization;
+        assert_eq!(codes("{}"), None);
+        assert_eq!(codes(r#"{"quantization_config": null}"#), Some(None));
+        let int8 = r#"{"quantization_config": {"scalar": {"type": "int8"}}}"#;
+        assert_eq!(codes(int8), Some(Some(Quantization::INT8)));
+        assert_eq!(patch(r#"{"hnsw_config": {"m": 1}}"#).unwrap_err().code(), "invalid_index_parameters");
+        let error = patch(r#"{"index": {"kind": "hsnw"}}"#).unwrap_err();
+        assert_eq!(error.message(), "index.kind: \"hsnw\" is none of flat, hnsw, ivf");
+        assert_eq!(patch(r#"{"index": {"knid": "flat"}}"#).unwrap_err().code(), "unknown_field");
         assert_eq!(patch(r#"{"metadata": {"a": 1}}"#).unwrap_err().code(), "unsupported");
+    }
+
+    #[test]
+    fn a_recall_target_is_set_changed_and_taken_back() {
+        let vectors = r#""vectors": {"size": 4, "distance": "Dot"}"#;
+        let target = |share| RecallTarget::new(share).ok();
+        let new = create(&format!(r#"{{{vectors}, "recall_target": 0.98}}"#)).unwrap();
+        assert_eq!(new.recall_target, target(0.98));
+        assert_eq!(create(&format!(r#"{{{vectors}, "recall_target": null}}"#)).unwrap().recall_target, None);
+        let config = collection(Distance::Dot);
+        let patch = |text: &str| parse::<PatchBody>(text.as_bytes()).and_then(|body| body.patch(&config));
+        assert_eq!(patch("{}").unwrap(), CollectionPatch::default());
+        assert_eq!(patch(r#"{"recall_target": 1}"#).unwrap().recall_target, Some(target(1.0)));
+        assert_eq!(patch(r#"{"recall_target": null}"#).unwrap().recall_target, Some(None));
+        for (body, message) in [
+            (r#"{"recall_target": 0.5}"#, "recall_target: must be above 0.5 and at most 1, not 0.5"),
+            (r#"{"recall_target": 98}"#, "recall_target: must be above 0.5"),
+            (r#"{"recall_target": "high"}"#, "recall_target: \"high\" is no number"),
+            (r#"{"recal_target": 0.9}"#, "unknown key \"recal_target\"; did you mean \"recall_target\"?"),
+        ] {
+            let error = patch(body).unwrap_err();
+            assert!(error.message().starts_with(message), "{body}: {}", error.message());
+        }
     }
 
     #[test]

@@ -2,11 +2,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::flush::{SegmentStats, lacks_graph, plan};
+use crate::flush::{SegmentStats, plan};
 use crate::memory::MemoryBudget;
 use crate::shard::{Shard, Tuning};
 use crate::types::{
-    CollectionConfig, CollectionId, Distance, Entry, GraphParams, Outcome, PointId, WriteBatch,
+    CollectionConfig, CollectionId, Distance, Entry, GraphParams, IndexKind, Outcome, PointId, WriteBatch,
 };
 use crate::wal::LogOptions;
 
@@ -30,6 +30,9 @@ pub fn config() -> CollectionConfig {
         dim: 2,
         distance: Distance::L2,
         graph: GraphParams { m: 4, ef_construct: 16, full_scan_threshold: 30, ..GraphParams::default() },
+        index: IndexKind::Hnsw,
+        recall_target: None,
+        ef_search: None,
         created_ms: 0,
     }
 }
@@ -85,10 +88,10 @@ pub fn settle(shard: &Shard) {
                 dead: u64::from(live.rows()) - live.alive(),
             })
             .collect();
-        if plan(&stats).is_none() && !view.segments.iter().any(|live| lacks_graph(live, &config().graph)) {
+        if plan(&stats).is_none() && view.segments.iter().all(|live| shard.core.indexing.is_met(live)) {
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(20), "upkeep does not end: {stats:?}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "upkeep does not end: {stats:?}");
         let _ = shard.core.upkeep.try_send(());
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -5,3 +5,4 @@ mod fresh;
 mod life;
 mod model;
 mod readers;
+mod reindex;

@@ -28,7 +28,7 @@ fn manifest(version: u64, segments: Vec<SegmentEntry>) -> Manifest {
 }
 
 fn entry(meta: SegmentMeta) -> SegmentEntry {
-    SegmentEntry { meta, deletes: None, graph: None }
+    SegmentEntry { meta, deletes: None, graph: None, built: None }
 }
 
 fn names(dir: &Path) -> HashSet<String> {
