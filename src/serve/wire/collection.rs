@@ -242,8 +242,8 @@ impl CreateBody {
     }
 }
 
-/// `PATCH /collections/{c}`: changes the recall target, the kind of index, the parameters of graphs and their codes. What changes
-/// nothing is accepted, so that scripts written for others run.
+/// `PATCH /collections/{c}`: changes the recall target, the kind of index, the parameters of graphs and their codes.
+/// What changes nothing is accepted, so that scripts written for others run.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PatchBody {
