@@ -313,6 +313,21 @@ async fn a_recall_target_is_promised_shown_and_taken_back_at_both_doors() {
     for (target, remove) in [(Some(0.3), false), (Some(0.9), true)] {
         assert_eq!(update(target, remove).await.unwrap_err(), Code::InvalidArgument);
     }
+    let request = v1::UpdateCollectionRequest {
+        collection: "c".into(),
+        graph: Some(v1::GraphParams { m: 32, ..Default::default() }),
+        index: v1::IndexKind::Flat.into(),
+        ..Default::default()
+    };
+    scene.collections().update(request).await.unwrap();
+    let described = scene.collections().describe(describe.clone()).await.unwrap().into_inner();
+    let config = described.config.unwrap();
+    let graph = config.graph.unwrap();
+    assert_eq!((config.index(), graph.m, graph.ef_construct), (v1::IndexKind::Flat, 32, 100));
+    assert_eq!((config.recall_target, described.index.unwrap().ready), (Some(0.98), true));
+    let (_, facts) = scene.rest("GET", "/collections/c", json!({})).await;
+    let index = &facts["result"]["index"];
+    assert_eq!((&index["kind"], &index["params"]["m"]), (&json!("flat"), &json!(32)), "{facts}");
     let (status, answer) = scene.rest("PATCH", "/collections/c", json!({"recall_target": 7})).await;
     assert_eq!((status, &answer["status"]["code"]), (400, &json!("invalid_request")), "{answer}");
     assert_eq!(scene.rest("PATCH", "/collections/absent", json!({})).await.0, 404);

@@ -66,6 +66,18 @@ fn collections_points_and_searches() {
     assert_eq!(listed[0]["points_count"], json!(30), "{listed}");
     let described = cli(&["collection", "describe", "notes", "--json"], "").json();
     assert_eq!(described["points_count"], json!(30), "{described}");
+    cli(&["collection", "update", "notes", "--index", "flat", "--recall-target", "0.9", "--json"], "").json();
+    let told = cli(&["collection", "describe", "notes"], "").stdout;
+    assert!(told.contains("index        flat") && told.contains("recall       0.9 promised at 10"), "{told}");
+    let again = ["collection", "update", "notes", "--index", "hnsw", "--m", "24", "--no-recall-target"];
+    assert_eq!(cli(&again, "").stdout, "updated notes\n");
+    let told = cli(&["collection", "describe", "notes"], "").stdout;
+    assert!(
+        told.contains("index        hnsw, m 24, ef_construct 100\n") && !told.contains("promised"),
+        "{told}"
+    );
+    let bad = cli(&["collection", "update", "notes", "--recall-target", "98"], "");
+    assert!(bad.code == Some(2) && bad.stderr.contains("recall_target: must be above 0.5"), "{}", bad.stderr);
     assert!(cli(&["collection", "list"], "").stdout.contains("notes"));
 
     let lsn = written["lsn"].to_string();

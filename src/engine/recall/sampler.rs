@@ -18,8 +18,8 @@ const NICE: u8 = 15;
 const IDLE: Duration = Duration::from_millis(500);
 /// Between measurements at least, so that stopping is heard and a busy share of 1 starves nobody.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
-/// And at most: one that took long by accident must not stop measuring for hours.
-const PAUSE_MAX: Duration = Duration::from_secs(120);
+/// And at most: with a share of 5 % the longest measurement that is not given up is followed by less.
+const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
 /// The thread; stopped by hand or when dropped.
 pub struct Sampler {
