@@ -227,8 +227,7 @@ fn a_merged_segments_graph_is_made_of_its_inputs_graphs() {
     assert_eq!((shard.info().segments, live.rows(), shard.info().indexed_points), (1, 1140, 1140));
     // From nothing another would have come out.
     let origin = live.graph_origin().unwrap();
-    let builder =
-        GraphBuilder { params: origin.built.params(config().graph), threads: 1, seed: SEED };
+    let builder = GraphBuilder { params: origin.built.params(config().graph), threads: 1, seed: SEED };
     let fresh = dir.path().join("fresh.graph");
     builder.build(live.vectors().unwrap(), &fresh, &BuildControl::default()).unwrap();
     let merged = shard.core.segments_dir.join(&origin.name);
