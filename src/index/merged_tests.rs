@@ -84,8 +84,16 @@ fn merge_by(
 impl Segment {
     fn nearest(&self, vector: &[f32], k: usize, ef_search: usize) -> Vec<(f32, u32)> {
         let alive_rows = self.graph.len();
-        let query =
-            IndexQuery { vector, k, ef_search, matching: None, alive: &|_| true, alive_rows, deadline: None };
+        let query = IndexQuery {
+            vector,
+            k,
+            ef_search,
+            matching: None,
+            alive: &|_| true,
+            alive_rows,
+            codes: Default::default(),
+            deadline: None,
+        };
         self.graph.search(self.data.block(), &query).unwrap().rows
     }
 

@@ -31,7 +31,7 @@ pub enum Purpose {
 
 impl Purpose {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Memtables,
         Self::LogQueue,
         Self::InFlight,

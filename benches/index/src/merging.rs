@@ -72,7 +72,8 @@ pub fn run(folder: &Path, arguments: impl Iterator<Item = String>) -> Result<()>
 
 /// Is the row one of so many per cent that die?
 fn dies(row: u32, salt: u32, percent: usize) -> bool {
-    (row.wrapping_mul(2_654_435_761) ^ salt.wrapping_mul(0x9e37_79b9)).wrapping_mul(2_246_822_519) as u64 * 100
+    (row.wrapping_mul(2_654_435_761) ^ salt.wrapping_mul(0x9e37_79b9)).wrapping_mul(2_246_822_519) as u64
+        * 100
         >> 32
         < percent as u64
 }
@@ -93,15 +94,13 @@ impl Bench {
     fn timed<T>(&self, make: impl FnOnce(&Path) -> Result<T>) -> Result<(Graph, T, Value)> {
         let (start, cpu) = (Instant::now(), measure::cpu_seconds());
         let made = make(&self.scratch)?;
-        let took =
-            json!({"cpu_s": measure::cpu_seconds() - cpu, "wall_s": start.elapsed().as_secs_f64()});
+        let took = json!({"cpu_s": measure::cpu_seconds() - cpu, "wall_s": start.elapsed().as_secs_f64()});
         Ok((Graph::open(&self.scratch)?, made, took))
     }
 
     fn fresh(&self, vectors: &[f32]) -> Result<(Graph, Value)> {
-        let build = |path: &Path| {
-            Ok(self.builder.build(self.block(vectors), path, &BuildControl::default())?)
-        };
+        let build =
+            |path: &Path| Ok(self.builder.build(self.block(vectors), path, &BuildControl::default())?);
         self.timed(build).map(|(graph, (), took)| (graph, took))
     }
 
@@ -112,11 +111,7 @@ impl Bench {
     }
 
     /// Merges the rows of segments that don't die.
-    fn merge(
-        &self,
-        segments: &[Segment],
-        dies: impl Fn(u32) -> bool,
-    ) -> Result<(Segment, Value)> {
+    fn merge(&self, segments: &[Segment], dies: impl Fn(u32) -> bool) -> Result<(Segment, Value)> {
         let mut origins = Vec::new();
         for (place, segment) in (0..).zip(segments) {
             let alive = (0..).zip(&segment.rows).filter(|(_, row)| !dies(**row));

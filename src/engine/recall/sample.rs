@@ -116,6 +116,7 @@ fn request(filter: Option<crate::query::Filter>) -> SearchRequest {
         score_threshold: None,
         exact: false,
         ef_search: None,
+        codes: Default::default(),
         read: ReadOptions::default(),
     }
 }

@@ -76,6 +76,7 @@ fn request(vector: Vec<f32>, exact: bool) -> SearchRequest {
         score_threshold: None,
         exact,
         ef_search: None,
+        codes: Default::default(),
         read: ReadOptions::default(),
     }
 }

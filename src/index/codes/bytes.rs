@@ -50,7 +50,7 @@ impl Coder for Bytes {
     }
 
     fn prepare(&self, query: &mut CodedQuery) {
-        query.to_bytes();
+        query.round_to_bytes();
     }
 
     fn decode(&self, code: &[u8], scale: f32, query: &mut CodedQuery) {

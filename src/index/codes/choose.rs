@@ -6,8 +6,9 @@
 //!   fine codes       those                  the same     4 or 7 bits, bytes, half floats
 //!   coarse codes     as if nothing was      those        1 or 2 bits, product
 //! ```
-//! Where a sample says that the codes asked for lose too much, finer ones take their place. Links are chosen by differences of distances, which coarse codes tell wrong; for a walk it is enough to keep
-//! more candidates and look at them again.
+//! Links are chosen by differences of distances, which coarse codes tell wrong; for a walk it is enough to keep
+//! more candidates and look at them again. Where a sample says that the codes asked for lose too much, finer ones
+//! take their place.
 use std::io;
 
 use proximadb_kernels::codes::Bits;
@@ -143,39 +144,50 @@ impl Sample {
         Some((quantizer, trial))
     }
 
-    /// Codewords are taught both ways, and the way that loses fewer nearest rows is taken: a rotation spreads what few
-    /// components hold, and takes apart what neighbouring ones have in common.
+    /// A rotation spreads what few components hold, and takes apart what neighbouring ones have in common:
+    /// codewords are taught both ways by the sample, and by more rows the way that loses fewer of the nearest.
     fn product(&self, space: &Space<'_>, width: usize, seed: u64, threads: usize) -> Option<Quantizer> {
-        let dim = space.dim();
-        if !(Kind::Product { width }).fits(dim) {
+        if !(Kind::Product { width }).fits(space.dim()) {
             return None;
         }
-        let count = (TAUGHT_COMPONENTS / dim).clamp(SAMPLE, TAUGHT_ROWS);
-        let rows = spread(space.len(), count, &mut Random::new(seed));
-        let taught = |rotated| {
-            // What is rotated and centred, and needs no codebook yet.
-            let blank = Product::new(dim, width, vec![0.0; Product::codebook_len(dim, width)]);
-            let mut blank = Quantizer::of(AnyCoder::Product(blank), seed, rotated, Vec::new());
-            blank.centre = self.centre_for(&blank);
-            let (mut residuals, mut residual) = (Vec::with_capacity(rows.len() * blank.padded()), Vec::new());
-            for &row in &rows {
-                blank.residual(space.block.row(row), space.lift_of(row), &mut residual);
-                // One row that isn't numbers would make a codeword of none.
-                let fits = residual.iter().all(|x| x.is_finite());
-                residuals.extend_from_slice(if fits { &residual } else { &[] });
-            }
-            if residuals.is_empty() {
-                return None;
-            }
-            let coder = AnyCoder::Product(Product::train(dim, width, &residuals, seed, threads));
-            let mut quantizer = Quantizer::of(coder, seed, rotated, blank.centre);
+        let taught = |rotated, rows: &[u32]| {
+            let mut quantizer = self.taught(space, width, seed, threads, rotated, rows)?;
             let trial = self.try_out(&mut quantizer, space)?;
             Some((quantizer, trial))
         };
-        let ((plain, of_plain), (rotated, of_rotated)) = (taught(false)?, taught(true)?);
-        let (better, trial) =
-            if of_rotated.rank < of_plain.rank { (rotated, of_rotated) } else { (plain, of_plain) };
-        trial.is_of_use().then_some(better)
+        let (plain, rotated) = (taught(false, &self.rows)?.1, taught(true, &self.rows)?.1);
+        let count = (TAUGHT_COMPONENTS / space.dim()).clamp(SAMPLE, TAUGHT_ROWS);
+        let rows = spread(space.len(), count, &mut Random::new(seed));
+        let (quantizer, trial) = taught(rotated.rank < plain.rank, &rows)?;
+        trial.is_of_use().then_some(quantizer)
+    }
+
+    fn taught(
+        &self,
+        space: &Space<'_>,
+        width: usize,
+        seed: u64,
+        threads: usize,
+        rotated: bool,
+        rows: &[u32],
+    ) -> Option<Quantizer> {
+        let dim = space.dim();
+        // What is rotated and centred, and needs no codebook yet.
+        let blank = Product::new(dim, width, vec![0.0; Product::codebook_len(dim, width)]);
+        let mut blank = Quantizer::of(AnyCoder::Product(blank), seed, rotated, Vec::new());
+        blank.centre = self.centre_for(&blank);
+        let (mut residuals, mut residual) = (Vec::with_capacity(rows.len() * blank.padded()), Vec::new());
+        for &row in rows {
+            blank.residual(space.block.row(row), space.lift_of(row), &mut residual);
+            // One row that isn't numbers would make a codeword of none.
+            let fits = residual.iter().all(|x| x.is_finite());
+            residuals.extend_from_slice(if fits { &residual } else { &[] });
+        }
+        if residuals.is_empty() {
+            return None;
+        }
+        let coder = AnyCoder::Product(Product::train(dim, width, &residuals, seed, threads));
+        Some(Quantizer::of(coder, seed, rotated, blank.centre))
     }
 
     fn centre_for(&self, quantizer: &Quantizer) -> Vec<f32> {

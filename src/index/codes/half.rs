@@ -52,14 +52,15 @@ impl Coder for Half {
         product
     }
 
-    fn prepare(&self, query: &mut CodedQuery) {
-        query.scale = 1.0;
+    fn prepare(&self, _query: &mut CodedQuery) {
+        // What products are taken with is what stands there already.
     }
 
     fn decode(&self, code: &[u8], scale: f32, query: &mut CodedQuery) {
-        query.rotated.clear();
-        let halves = code.as_chunks::<2>().0.iter().map(|&bytes| u16::from_le_bytes(bytes));
-        query.rotated.extend(halves.map(|bits| half::from_half(bits) * scale));
+        let halves = as_u16s(code).expect("codes are whole words, on a little-endian machine");
+        query.rotated.resize(self.padded, 0.0);
+        half::widen(halves, &mut query.rotated);
+        query.rotated.iter_mut().for_each(|x| *x *= scale);
     }
 
     #[inline]

@@ -75,7 +75,7 @@ impl Coder for Rabitq {
     }
 
     fn prepare(&self, query: &mut CodedQuery) {
-        query.to_bytes();
+        query.round_to_bytes();
         query.sum = query.values.iter().map(|&value| i32::from(value)).sum();
     }
 

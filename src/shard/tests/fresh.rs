@@ -42,6 +42,7 @@ fn request(filter: Option<usize>, exact: bool) -> SearchRequest {
         score_threshold: None,
         exact,
         ef_search: None,
+        codes: Default::default(),
         read: ReadOptions::default(),
     }
 }

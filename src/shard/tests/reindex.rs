@@ -12,7 +12,7 @@ use crate::query::{Nearest, PayloadSelection, ReadOptions, Search, SearchRequest
 use crate::shard::{Shard, Tuning};
 use crate::store::Manifest;
 use crate::types::{
-    Built, CollectionConfig, Distance, Entry, GraphParams, IndexKind, IndexSpec, Outcome, WriteBatch,
+    CollectionConfig, Distance, Entry, GraphParams, IndexKind, IndexSpec, Outcome, WriteBatch,
 };
 
 fn spec(kind: IndexKind, m: u32, ef_construct: u32) -> IndexSpec {
@@ -62,6 +62,7 @@ fn check(shard: &Shard, model: &Model, vector: [f32; 2]) {
         score_threshold: None,
         exact: false,
         ef_search: Some(64),
+        codes: Default::default(),
         read: ReadOptions::default(),
     };
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -214,6 +215,10 @@ fn a_change_of_mind_stops_the_build_and_keeps_what_serves() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(Arc::ptr_eq(&before, &graph()), "nothing was built");
+    shard.want_index(spec(IndexKind::Ivf, 4, 16));
+    assert_reached(&shard, dir.path(), spec(IndexKind::Ivf, 4, 16));
+    assert_eq!(shard.info().indexed_points, u64::from(ROWS), "clusters serve");
+    check(&shard, &model, [700.0, 20.0]);
     shard.want_index(spec(IndexKind::Flat, 4, 16));
     assert_reached(&shard, dir.path(), spec(IndexKind::Flat, 4, 16));
     assert_eq!((shard.info().indexed_points, shard.segments()[0].graph_bytes()), (0, 0));
