@@ -40,7 +40,7 @@ pub(super) const ROWS_PER_JOB: usize = 16;
 const HINTED_PART: usize = 2;
 
 /// Fewer places than this are no hint: they may all lie on one side.
-const HINTS_MIN: usize = 4;
+const HINTS_MIN: usize = 8;
 
 /// Longest lists of graphs with such parameters.
 pub(super) fn links_max_of(params: &GraphParams) -> usize {

@@ -149,6 +149,7 @@ impl Bench {
                     matching: None,
                     alive: &|_| true,
                     alive_rows: block.len(),
+                    codes: Default::default(),
                     deadline: None,
                 };
                 graph.search(block, &query)
