@@ -23,7 +23,7 @@ class Variant:
 
 
 # The order is that of tables and legends.
-GROUPS = ["ProximaDB", "hnswlib", "faiss HNSW", "faiss IVF-PQ", "faiss RaBitQ", "usearch", "hnsw_rs"]
+GROUPS = ["ProximaDB", "ProximaDB IVF", "hnswlib", "faiss HNSW", "faiss IVF-PQ", "faiss RaBitQ", "usearch", "hnsw_rs"]
 PEERS = ["hnswlib", "faiss HNSW", "faiss IVF-PQ", "faiss RaBitQ", "usearch"]
 
 # What a collection may ask for.
@@ -42,6 +42,7 @@ def variants(rows: int, dim: int) -> list[Variant]:
     out = [
         Variant("ProximaDB", "proximadb", "default", {}, {}),
         Variant("ProximaDB", "proximadb-mapped", "default, mapped", {}, {}),
+        Variant("ProximaDB IVF", "proximadb-ivf", "default", {}, {}),
     ]
     # Measured where --engines names them.
     out += [Variant("ProximaDB codes", "proximadb", name, {"quantization": codes}, {}) for name, codes in CODES.items()]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-RUST = ("proximadb", "proximadb-mapped", "hnsw_rs")
+RUST = ("proximadb", "proximadb-mapped", "proximadb-ivf", "proximadb-ivf-mapped", "hnsw_rs")
 
 
 def prefer():

@@ -277,6 +277,8 @@ pub enum IndexKind {
     Flat = 1,
     /// A graph per segment.
     Hnsw = 2,
+    /// Clusters per segment: for segments that are read from afar, in few long pieces.
+    Ivf = 3,
 }
 impl IndexKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -288,6 +290,7 @@ impl IndexKind {
             Self::Unspecified => "INDEX_KIND_UNSPECIFIED",
             Self::Flat => "INDEX_KIND_FLAT",
             Self::Hnsw => "INDEX_KIND_HNSW",
+            Self::Ivf => "INDEX_KIND_IVF",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -296,6 +299,7 @@ impl IndexKind {
             "INDEX_KIND_UNSPECIFIED" => Some(Self::Unspecified),
             "INDEX_KIND_FLAT" => Some(Self::Flat),
             "INDEX_KIND_HNSW" => Some(Self::Hnsw),
+            "INDEX_KIND_IVF" => Some(Self::Ivf),
             _ => None,
         }
     }

@@ -100,6 +100,8 @@ enum IndexArg {
     Flat,
     /// A graph per segment.
     Hnsw,
+    /// Clusters per segment.
+    Ivf,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -205,6 +207,7 @@ async fn update(args: &UpdateArgs) -> Result<(), ClientError> {
         let kind = match index {
             IndexArg::Flat => "flat",
             IndexArg::Hnsw => "hnsw",
+            IndexArg::Ivf => "ivf",
         };
         body["index"] = json!({ "kind": kind });
     }

@@ -191,9 +191,7 @@ fn segment_problems(dir: &Path, entry: &SegmentEntry) -> Vec<String> {
         problems.extend(Deletes::read(dir, &entry.meta, deletes).err().map(|error| in_full(&error)));
     }
     if let Some(graph) = &entry.graph {
-        problems.extend(
-            crate::index::Graph::open_mapped(&dir.join(&graph.name)).err().map(|error| in_full(&error)),
-        );
+        problems.extend(crate::index::open(&dir.join(&graph.name), true).err().map(|error| in_full(&error)));
     }
     problems
 }

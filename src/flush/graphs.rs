@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::index::{
-    BuildControl, Graph, GraphBuilder, GraphMade, IndexBuilder, IndexError, MergeInputs, VectorIndex,
+    self, BuildControl, Clusters, Graph, GraphBuilder, GraphMade, IndexBuilder, IndexError, MergeInputs,
+    VectorIndex,
 };
 use crate::store::StoreError;
-use crate::types::{GraphParams, Quantization};
+use crate::types::{IndexKind, IndexSpec, Quantization};
 use crate::view::LiveSegment;
 
 /// Why a graph was not built.
@@ -28,10 +29,15 @@ impl GraphError {
     }
 }
 
-/// Bytes that building a segment's graph takes, roughly: the lists of links while they grow, packed as they are
-/// written, and read back for their checksum; some words per row besides.
-pub fn build_bytes(segment: &LiveSegment, params: &GraphParams) -> usize {
-    let (links, dim) = (2 * params.m as usize, segment.segment.dim());
+/// Bytes that building a segment's index takes, roughly: of a graph the lists of links while they grow, packed as they
+/// are written, and read back for their checksum; some words per row besides.
+pub fn build_bytes(segment: &LiveSegment, wanted: &IndexSpec) -> usize {
+    let (rows, dim) = (segment.rows() as usize, segment.segment.dim());
+    if wanted.kind == IndexKind::Ivf {
+        return Clusters::Auto.build_bytes(rows, dim);
+    }
+    let params = &wanted.graph;
+    let links = 2 * params.m as usize;
     // A byte per component at most but for half floats; codewords are taught by up to 16 Mi components.
     let (code, taught) = match params.quantization {
         Some(Quantization::F16 {}) => (2 * dim, 0),
@@ -41,14 +47,14 @@ pub fn build_bytes(segment: &LiveSegment, params: &GraphParams) -> usize {
     // The lowest level's rows are copied, and it is the largest.
     let levels = if params.levels.are_built() { (4 * dim + links * 4 * 4 + code) / 8 } else { 0 };
     // Codes are padded, and have factors.
-    segment.rows() as usize * (links * 4 * 4 + 48 + code + 32 + 8 + levels) + taught
+    rows * (links * 4 * 4 + 48 + code + 32 + 8 + levels) + taught
 }
 
 /// Bytes that making a merged segment's graph takes, roughly: as building does, and the numbers that rows of the
 /// inputs and of the new segment have in each other.
-pub fn merge_graph_bytes(segment: &LiveSegment, inputs: &[Arc<LiveSegment>], params: &GraphParams) -> usize {
+pub fn merge_graph_bytes(segment: &LiveSegment, inputs: &[Arc<LiveSegment>], wanted: &IndexSpec) -> usize {
     let renumbered: usize = inputs.iter().map(|input| input.rows() as usize * size_of::<u32>()).sum();
-    build_bytes(segment, params) + renumbered + segment.rows() as usize * 32
+    build_bytes(segment, wanted) + renumbered + segment.rows() as usize * 32
 }
 
 /// Builds a segment's graph at `path` from nothing; it is to be read, and the manifest to be told.
@@ -71,7 +77,12 @@ pub fn merge_graph(
     builder: &GraphBuilder,
     control: &BuildControl,
 ) -> Result<GraphMade, GraphError> {
-    let graphs: Vec<_> = inputs.iter().map(|input| input.graph.load_full()).collect();
+    // One that was built otherwise is of no use, even if it could be merged: it would pass for what is wanted.
+    let is_alike = |input: &LiveSegment| {
+        input.built().is_some_and(|built| built.params(builder.params) == builder.params)
+    };
+    let graphs: Vec<_> =
+        inputs.iter().map(|input| input.graph.load_full().filter(|_| is_alike(input))).collect();
     let graphs: Vec<Option<&Graph>> = graphs.iter().map(|graph| graph.as_deref()?.as_graph()).collect();
     let inputs = MergeInputs { graphs: &graphs, origins };
     Ok(builder.merge(segment.vectors()?, &inputs, path, control)?)
@@ -84,7 +95,5 @@ pub fn read_graph(
     leaving: usize,
 ) -> Result<Box<dyn VectorIndex>, IndexError> {
     let bytes = fs::metadata(path).map_err(|source| IndexError::Io { path: path.to_owned(), source })?.len();
-    let graph =
-        if segment.has_room_for_graph(bytes, leaving) { Graph::open(path) } else { Graph::open_mapped(path) };
-    Ok(Box::new(graph?))
+    index::open(path, !segment.has_room_for_graph(bytes, leaving))
 }

@@ -53,15 +53,14 @@
 //! The file ends there. `L`, `C`, `Q` and `F` are multiples of 64, so that lists and codes lie on cache
 //! lines. How bits lie in a code is described in `proximadb_kernels::codes`.
 //! A reader checks both magics, all lengths, all checksums, and that every row number is below n.
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use proximadb_kernels::huge::HugeBuffer;
-use proximadb_kernels::map::{Map, as_f32s, as_u32s};
+use proximadb_kernels::map::{as_f32s, as_u32s};
 
 use super::IndexError;
+use super::blocks_file::{self, ALIGNMENT, BLOCK_BYTES, Blocks, Bytes, MagicEnd, number};
 use super::codes::{Codes, FACTORS, Quantizer};
 use super::graph_header::{self, CodedHeader, Header};
 use super::levels::{LevelParts, Levels};
@@ -70,9 +69,7 @@ use super::space::Coded;
 use super::twins::TwinPairs;
 use crate::types::Distance;
 
-const MAGIC_END: &[u8; 8] = b"PXGRAPHE";
-const ALIGNMENT: usize = 64;
-const BLOCK_BYTES: usize = 1 << 20;
+const MAGIC_END: &MagicEnd = b"PXGRAPHE";
 
 /// A graph as it is built.
 pub(super) struct GraphParts {
@@ -107,24 +104,6 @@ pub(super) struct GraphFile {
     level_links: Range<usize>,
 }
 
-/// A whole file.
-enum Bytes {
-    /// Anonymous memory: file-backed maps get no huge pages, which matter once
-    /// a graph outgrows the processor's caches.
-    Memory(HugeBuffer),
-    Mapped(Map),
-}
-
-impl Bytes {
-    #[inline]
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Bytes::Memory(buffer) => buffer.as_slice(),
-            Bytes::Mapped(map) => map.bytes(),
-        }
-    }
-}
-
 /// Where codes are.
 struct CodedParts {
     quantizer: Quantizer,
@@ -134,27 +113,7 @@ struct CodedParts {
 
 /// Writes a file: complete and durable under its name, or not at all.
 pub(super) fn write(path: &Path, parts: &GraphParts) -> Result<(), IndexError> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".tmp");
-    let unfinished = PathBuf::from(unfinished);
-    let written = write_and_rename(path, &unfinished, parts);
-    if written.is_err() {
-        // What is left would be collected as garbage anyway; the first error is the one to tell.
-        let _ = fs::remove_file(&unfinished);
-    }
-    written.map_err(|source| IndexError::Io { path: path.to_owned(), source })
-}
-
-fn write_and_rename(path: &Path, unfinished: &Path, parts: &GraphParts) -> io::Result<()> {
-    let mut out =
-        Blocks { file: File::create(unfinished)?, block: Vec::new(), checksums: Vec::new(), written: 0 };
-    write_parts(&mut out, parts)?;
-    out.finish()?.sync_all()?;
-    fs::rename(unfinished, path)?;
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+    blocks_file::write(path, MAGIC_END, |out| write_parts(out, parts))
 }
 
 fn write_parts(out: &mut Blocks, parts: &GraphParts) -> io::Result<()> {
@@ -191,87 +150,20 @@ fn write_parts(out: &mut Blocks, parts: &GraphParts) -> io::Result<()> {
     out.align()
 }
 
-/// Writes blocks and remembers their checksums.
-struct Blocks {
-    file: File,
-    block: Vec<u8>,
-    checksums: Vec<u8>,
-    written: usize,
-}
-
-impl Blocks {
-    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        self.written += bytes.len();
-        while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(BLOCK_BYTES - self.block.len()));
-            self.block.extend_from_slice(now);
-            bytes = later;
-            if self.block.len() == BLOCK_BYTES {
-                self.end_block()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_numbers(&mut self, mut numbers: impl Iterator<Item = u32>) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(1 << 16);
-        loop {
-            bytes.clear();
-            bytes.extend(numbers.by_ref().take(1 << 14).flat_map(u32::to_le_bytes));
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            self.write(&bytes)?;
-        }
-    }
-
-    fn align(&mut self) -> io::Result<()> {
-        let zeros = self.written.next_multiple_of(ALIGNMENT) - self.written;
-        self.write(&[0; ALIGNMENT][..zeros])
-    }
-
-    fn end_block(&mut self) -> io::Result<()> {
-        self.checksums.extend(crc32c::crc32c(&self.block).to_le_bytes());
-        self.file.write_all(&self.block)?;
-        self.block.clear();
-        Ok(())
-    }
-
-    fn finish(mut self) -> io::Result<File> {
-        if !self.block.is_empty() {
-            self.end_block()?;
-        }
-        self.file.write_all(&self.checksums)?;
-        self.file.write_all(&crc32c::crc32c(&self.checksums).to_le_bytes())?;
-        self.file.write_all(MAGIC_END)?;
-        Ok(self.file)
-    }
-}
-
 /// Reads a file into memory and checks every byte of it.
 pub(super) fn open(path: &Path) -> Result<GraphFile, IndexError> {
-    let bytes = read(path).map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
-    parse(Bytes::Memory(bytes)).map_err(|reason| IndexError::Corrupt { path: path.to_owned(), reason })
+    parse(Bytes::read(path)?).map_err(|reason| IndexError::Corrupt { path: path.to_owned(), reason })
 }
 
 /// Maps a file and checks every byte of it.
 pub(super) fn open_mapped(path: &Path) -> Result<GraphFile, IndexError> {
-    let map = Map::open(path).map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
     let file =
-        parse(Bytes::Mapped(map)).map_err(|reason| IndexError::Corrupt { path: path.to_owned(), reason })?;
+        parse(Bytes::map(path)?).map_err(|reason| IndexError::Corrupt { path: path.to_owned(), reason })?;
     if let Bytes::Mapped(map) = &file.bytes {
         // Walks jump about: reading ahead would fill memory with lists nobody asked for. Advice only.
         let _ = map.advise_random();
     }
     Ok(file)
-}
-
-fn read(path: &Path) -> io::Result<HugeBuffer> {
-    let mut file = File::open(path)?;
-    let len = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    let mut bytes = HugeBuffer::zeroed(len)?;
-    file.read_exact(bytes.as_mut_slice())?;
-    Ok(bytes)
 }
 
 fn parse(file: Bytes) -> Result<GraphFile, String> {
@@ -287,7 +179,6 @@ fn parse(file: Bytes) -> Result<GraphFile, String> {
         return Err("its header contradicts itself".into());
     }
 
-    // Lengths from the header are trusted only after the file proved to be as long as they say.
     let kind = header.coded.as_ref().map(|coded| coded.kind);
     let (padded, stride) = kind.map_or((0, 0), |kind| (kind.padded(lifted_dim), kind.stride(lifted_dim)));
     let codebooks = kind.map_or(0, |kind| kind.codebook_len(lifted_dim));
@@ -309,15 +200,10 @@ fn parse(file: Bytes) -> Result<GraphFile, String> {
         section(4 * header.level_sizes.first().copied().unwrap_or(0) as u128, true),
         section(4 * links_max as u128 * linked_nodes(&header.level_sizes) as u128, false),
     ];
-    let footer_start = end.next_multiple_of(ALIGNMENT as u128);
-    let expected =
-        footer_start + footer_start.div_ceil(BLOCK_BYTES as u128) * 4 + 4 + MAGIC_END.len() as u128;
-    if expected != bytes.len() as u128 {
-        return Err(format!("it has {} bytes, and its header asks for {expected}", bytes.len()));
-    }
+    let body = end.next_multiple_of(ALIGNMENT as u128);
+    blocks_file::check(bytes, body, MAGIC_END)?;
     let [entries, links, twins, centre, factors, codebooks, packed, level_rows, level_links] =
         sections.map(|section| section.start as usize..section.end as usize);
-    check_blocks(&bytes[..footer_start as usize], &bytes[footer_start as usize..])?;
 
     let misfit = "this machine can't read it (not little-endian)";
     let words = |range: &Range<usize>| as_u32s(&bytes[range.clone()]).ok_or(misfit);
@@ -358,23 +244,6 @@ fn parse(file: Bytes) -> Result<GraphFile, String> {
         level_links,
         bytes: file,
     })
-}
-
-fn check_blocks(body: &[u8], footer: &[u8]) -> Result<(), String> {
-    let (checksums, end) = footer.split_at(footer.len() - MAGIC_END.len() - 4);
-    let (own, magic) = end.split_at(4);
-    if magic != MAGIC_END {
-        return Err("it doesn't end as a graph".into());
-    }
-    if own != crc32c::crc32c(checksums).to_le_bytes() {
-        return Err("its list of checksums fails its crc32c".into());
-    }
-    for (at, (block, expected)) in body.chunks(BLOCK_BYTES).zip(checksums.chunks(4)).enumerate() {
-        if crc32c::crc32c(block).to_le_bytes() != expected {
-            return Err(format!("block {at} (at byte {}) fails its crc32c", at * BLOCK_BYTES));
-        }
-    }
-    Ok(())
 }
 
 /// Row numbers below `rows` and lists without holes: what checksums can't tell of a faulty writer.
@@ -497,6 +366,6 @@ impl GraphFile {
 
     /// Is the file mapped?
     pub(super) fn is_mapped(&self) -> bool {
-        matches!(self.bytes, Bytes::Mapped(_))
+        self.bytes.is_mapped()
     }
 }

@@ -1,6 +1,7 @@
 //! The first bytes of a `.graph` file, see `graph_format`.
 use std::io;
 
+use super::blocks_file::number;
 use super::codes::{Kind, Quantizer};
 use super::graph_format::GraphParts;
 use super::levels::LEVELS_MAX;
@@ -49,11 +50,6 @@ pub(super) fn write(parts: &GraphParts) -> io::Result<Vec<u8>> {
     header.resize(HEADER_BYTES - 4, 0);
     header.extend(crc32c::crc32c(&header).to_le_bytes());
     Ok(header)
-}
-
-fn number(value: usize) -> io::Result<u32> {
-    u32::try_from(value)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "graph has a number above 2^32"))
 }
 
 /// What the first bytes say.

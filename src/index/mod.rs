@@ -6,6 +6,7 @@
 //! I1 an index is immutable once published. I2 every row can be reached. I3 `search` returns only rows
 //! that match and are alive, nearest first, and says how many it looked at.
 mod beam;
+mod blocks_file;
 mod code_chunk;
 mod codes;
 mod entries;
@@ -16,12 +17,14 @@ mod graph_header;
 mod graph_search;
 mod heal;
 mod insert;
+mod ivf;
 mod levels;
 mod links;
 mod merged;
 #[cfg(test)]
 mod merged_tests;
 mod near;
+mod open;
 mod prune;
 #[cfg(test)]
 mod quantizer_tests;
@@ -44,7 +47,9 @@ mod walk;
 pub use flat::{exact_rows, exact_scan};
 pub use graph_build::GraphBuilder;
 pub use graph_search::Graph;
+pub use ivf::{Clusters, Ivf, IvfBuilder};
 pub use merged::{GraphMade, MergeInputs};
+pub use open::open;
 pub use scan_codes::ScanCodes;
 pub use scanner::{Run, Scanner};
 pub use top_k::TopK;

@@ -34,13 +34,7 @@ impl<'a> Rescore<'a> {
         query: &'a CodedQuery,
         lifted_square: f32,
     ) -> Rescore<'a> {
-        let (scale, base) = match block.distance {
-            Distance::L2 => (1.0, 0.0),
-            // Of unit vectors |a - b|² = 2 (1 - a·b).
-            Distance::Cosine => (0.5, 0.0),
-            // |a - q|² = |a|² + |q|² - 2 a·q, and all lifted rows are of one length.
-            Distance::Dot => (0.5, -0.5 * (proximadb_kernels::distance::dot(vector, vector) + lifted_square)),
-        };
+        let (scale, base) = scale_and_base(block.distance, vector, lifted_square);
         Rescore { block, vector, codes: Some((codes, query)), believed: false, scale, base }
     }
 
@@ -111,5 +105,16 @@ impl<'a> Rescore<'a> {
                 }
             }
         }
+    }
+}
+
+/// Users' distances from a query are `scale · d + base` of distances d in the space of the build.
+pub(super) fn scale_and_base(distance: Distance, vector: &[f32], lifted_square: f32) -> (f32, f32) {
+    match distance {
+        Distance::L2 => (1.0, 0.0),
+        // Of unit vectors |a - b|² = 2 (1 - a·b).
+        Distance::Cosine => (0.5, 0.0),
+        // |a - q|² = |a|² + |q|² - 2 a·q, and all lifted rows are of one length.
+        Distance::Dot => (0.5, -0.5 * (proximadb_kernels::distance::dot(vector, vector) + lifted_square)),
     }
 }

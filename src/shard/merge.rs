@@ -88,7 +88,7 @@ fn graph_before_service(
     if !is_walked || !core.indexing.lacks_any(live) {
         return Ok(None);
     }
-    let bytes = flush::merge_graph_bytes(live, inputs, &core.indexing.wanted().graph);
+    let bytes = flush::merge_graph_bytes(live, inputs, &core.indexing.wanted());
     let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes) else { return Ok(None) };
     let leaving = inputs.iter().map(|input| input.graph_bytes()).sum();
     let made = graph_of(core, live, building, leaving, |path, builder, control| {

@@ -12,12 +12,12 @@ use super::core::Core;
 use super::merge::merge;
 use crate::faults;
 use crate::flush::{self, GraphError, Plan, SegmentStats};
-use crate::index::{BuildControl, GraphBuilder, GraphMade, IndexError, VectorIndex};
+use crate::index::{BuildControl, Clusters, GraphBuilder, GraphMade, IndexError, IvfBuilder, VectorIndex};
 use crate::memory::{Charge, Purpose};
 use crate::store::{
     Deletes, FileMeta, Manifest, Segment, SegmentEntry, SegmentId, SegmentMeta, StoreError, collect_garbage,
 };
-use crate::types::Built;
+use crate::types::{Built, IndexKind};
 use crate::view::{Frozen, GraphOrigin, LiveSegment, View};
 
 /// Rejected records kept per shard; the oldest files go first. A mapping gone wrong must not fill the disk.
@@ -285,7 +285,7 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
     due.retain(|live| wanted.built_for(live.rows()).is_some());
     due.sort_by_key(|live| (live.built().is_some(), std::cmp::Reverse(live.rows())));
     if let Some(live) = due.first()
-        && let bytes = flush::build_bytes(live, &wanted.graph)
+        && let bytes = flush::build_bytes(live, &wanted)
         && let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes)
         && report(core, "graph build", build_graph(core, live, building))
     {
@@ -404,12 +404,22 @@ fn make_graph(
     let begun = core.indexing.begin(live.id(), live.rows()).ok_or(IndexError::Cancelled)?;
     let built = begun.built;
     let params = built.params(core.config.graph);
-    let builder = GraphBuilder { params, threads: core.tuning.build_threads, seed: SEED };
+    let (threads, seed) = (core.tuning.build_threads, SEED);
     // No manifest that is kept names another file so: the next one has this version or a later one.
     let version = core.manifest.lock().version + 1;
     let name = live.id().file_name(&format!("{version}.graph"));
     let path = core.segments_dir.join(&name);
-    let made = build(&path, &builder, &begun.control);
+    let made = match built.kind {
+        IndexKind::Ivf => {
+            let quantization = params.quantization;
+            let builder = IvfBuilder { clusters: Clusters::Auto, quantization, threads, seed };
+            flush::build_graph(&path, live, &builder, &begun.control)
+                .map(|()| GraphMade::FromNothing { reason: "clusters are wanted" })
+        }
+        IndexKind::Flat | IndexKind::Hnsw => {
+            build(&path, &GraphBuilder { params, threads, seed }, &begun.control)
+        }
+    };
     if made.as_ref().is_err_and(GraphError::is_stop) {
         count(core, "stopped");
     }
@@ -453,7 +463,7 @@ fn tell_graph(core: &Core, live: &LiveSegment, made: GraphMade, built: Built, to
 }
 
 /// The same rows give the same graph on every node of the same SIMD level.
-const SEED: u64 = 0x7072_6F78_696D_6131;
+pub(super) const SEED: u64 = 0x7072_6F78_696D_6131;
 
 /// Deletes files that no kept manifest names, unless somebody is writing.
 pub(super) fn collect(core: &Core) {

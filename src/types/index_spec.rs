@@ -12,17 +12,20 @@ pub enum IndexKind {
     /// A graph per segment.
     #[default]
     Hnsw,
+    /// Clusters per segment: for segments that are read from afar, in few long pieces.
+    Ivf,
 }
 
 impl IndexKind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Flat, Self::Hnsw];
+    pub const ALL: [Self; 3] = [Self::Flat, Self::Hnsw, Self::Ivf];
 
     /// The word in requests and answers.
     pub fn word(self) -> &'static str {
         match self {
             Self::Flat => "flat",
             Self::Hnsw => "hnsw",
+            Self::Ivf => "ivf",
         }
     }
 
@@ -49,11 +52,19 @@ impl IndexSpec {
     pub fn built_for(&self, rows: u32) -> Option<Built> {
         match self.kind {
             IndexKind::Flat => None,
-            IndexKind::Hnsw if rows < self.graph.full_scan_threshold.max(2) => None,
+            _ if rows < self.graph.full_scan_threshold.max(2) => None,
             IndexKind::Hnsw => {
                 let GraphParams { m, ef_construct, levels, quantization, .. } = self.graph;
                 Some(Built { kind: self.kind, m, ef_construct, levels, quantization })
             }
+            // Nothing of it depends on what only graphs have: that may change, and it stays.
+            IndexKind::Ivf => Some(Built {
+                kind: self.kind,
+                m: 0,
+                ef_construct: 0,
+                levels: Levels::Auto,
+                quantization: self.graph.quantization,
+            }),
         }
     }
 }
@@ -110,6 +121,10 @@ mod tests {
         let text = serde_json::to_string(&other).unwrap();
         assert_eq!(serde_json::from_str::<Built>(&text).unwrap(), other);
         assert_eq!(IndexSpec { kind: IndexKind::Flat, ..spec }.built_for(1 << 20), None);
+        let clusters = IndexSpec { kind: IndexKind::Ivf, ..spec };
+        let linked = GraphParams { m: 40, ef_construct: 400, levels: Levels::On, ..spec.graph };
+        assert_eq!(clusters.built_for(100), IndexSpec { graph: linked, ..clusters }.built_for(100));
+        assert!(clusters.built_for(99).is_none() && clusters.built_for(100) != spec.built_for(100));
         let none = IndexSpec { graph: GraphParams { full_scan_threshold: 0, ..spec.graph }, ..spec };
         assert_eq!((none.built_for(1), none.built_for(2).is_some()), (None, true));
     }
@@ -120,6 +135,6 @@ mod tests {
             assert_eq!(IndexKind::parse(kind.word()), Ok(kind));
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
         }
-        assert_eq!(IndexKind::parse("hsnw").unwrap_err(), "\"hsnw\" is none of flat, hnsw");
+        assert_eq!(IndexKind::parse("hsnw").unwrap_err(), "\"hsnw\" is none of flat, hnsw, ivf");
     }
 }

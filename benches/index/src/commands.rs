@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::data::{DataSet, Mask};
 use crate::measure;
-use crate::ours::Ours;
+use crate::ours::{Kind, Ours};
 
 /// What one search asks for.
 #[derive(Clone, Copy)]
@@ -43,8 +43,10 @@ impl Session {
     pub fn new(engine: &str, folder: &Path) -> Result<Self> {
         let data = DataSet::open(folder)?;
         let engine: Box<dyn Engine> = match engine {
-            "proximadb" => Box::new(Ours::new(data, false)),
-            "proximadb-mapped" => Box::new(Ours::new(data, true)),
+            "proximadb" => Box::new(Ours::new(data, Kind::Graph, false)),
+            "proximadb-mapped" => Box::new(Ours::new(data, Kind::Graph, true)),
+            "proximadb-ivf" => Box::new(Ours::new(data, Kind::Ivf, false)),
+            "proximadb-ivf-mapped" => Box::new(Ours::new(data, Kind::Ivf, true)),
             #[cfg(feature = "hnsw_rs")]
             "hnsw_rs" => Box::new(crate::baseline::Baseline::new(data)),
             other => return Err(format!("no engine is called {other:?}").into()),

@@ -1,7 +1,7 @@
 //! ProximaDB's index, and hnsw_rs beside it, for `make bench-index`.
 //!
 //! ```text
-//! proximadb-bench-index proximadb|proximadb-mapped|hnsw_rs DATA_FOLDER
+//! proximadb-bench-index proximadb|proximadb-mapped|proximadb-ivf|proximadb-ivf-mapped|hnsw_rs DATA_FOLDER
 //! proximadb-bench-index merge DATA_FOLDER [NAME=NUMBER…]       graphs of merged segments, see `merging`
 //! ```
 //! Reads one command a line from standard input and answers each with one line, both JSON: `build`, `open`,

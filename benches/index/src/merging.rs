@@ -5,7 +5,8 @@
 //! ```
 //! `base`, `more`, `parts`: rows of the largest segment, and of `parts` others together, from the data's rows in
 //! order. `dead`: per cent of all rows that have died. `rounds`: instead, so often `replaced` per cent of `base`
-//! rows die and as many others, which a new segment holds, take their place. One JSON line per graph.
+//! rows die and as many others, which a new segment holds, take their place. One JSON line per graph; of rounds, for
+//! every `fresh_every`th.
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -71,7 +72,8 @@ pub fn run(folder: &Path, arguments: impl Iterator<Item = String>) -> Result<()>
 
 /// Is the row one of so many per cent that die?
 fn dies(row: u32, salt: u32, percent: usize) -> bool {
-    (row.wrapping_mul(2_654_435_761) ^ salt.wrapping_mul(0x9e37_79b9)).wrapping_mul(2_246_822_519) as u64 * 100
+    (row.wrapping_mul(2_654_435_761) ^ salt.wrapping_mul(0x9e37_79b9)).wrapping_mul(2_246_822_519) as u64
+        * 100
         >> 32
         < percent as u64
 }
@@ -92,15 +94,13 @@ impl Bench {
     fn timed<T>(&self, make: impl FnOnce(&Path) -> Result<T>) -> Result<(Graph, T, Value)> {
         let (start, cpu) = (Instant::now(), measure::cpu_seconds());
         let made = make(&self.scratch)?;
-        let took =
-            json!({"cpu_s": measure::cpu_seconds() - cpu, "wall_s": start.elapsed().as_secs_f64()});
+        let took = json!({"cpu_s": measure::cpu_seconds() - cpu, "wall_s": start.elapsed().as_secs_f64()});
         Ok((Graph::open(&self.scratch)?, made, took))
     }
 
     fn fresh(&self, vectors: &[f32]) -> Result<(Graph, Value)> {
-        let build = |path: &Path| {
-            Ok(self.builder.build(self.block(vectors), path, &BuildControl::default())?)
-        };
+        let build =
+            |path: &Path| Ok(self.builder.build(self.block(vectors), path, &BuildControl::default())?);
         self.timed(build).map(|(graph, (), took)| (graph, took))
     }
 
@@ -111,11 +111,7 @@ impl Bench {
     }
 
     /// Merges the rows of segments that don't die.
-    fn merge(
-        &self,
-        segments: &[Segment],
-        dies: impl Fn(u32) -> bool,
-    ) -> Result<(Segment, Value)> {
+    fn merge(&self, segments: &[Segment], dies: impl Fn(u32) -> bool) -> Result<(Segment, Value)> {
         let mut origins = Vec::new();
         for (place, segment) in (0..).zip(segments) {
             let alive = (0..).zip(&segment.rows).filter(|(_, row)| !dies(**row));
@@ -231,8 +227,8 @@ impl Bench {
             }
             let newcomers = self.segment(newcomers)?;
             let (merged, took) = self.merge(&[segment, newcomers], doomed)?;
-            self.tell(&format!("merged {round}"), &took, &merged.vectors, &merged.graph)?;
             if round % fresh_every == 0 || round == rounds {
+                self.tell(&format!("merged {round}"), &took, &merged.vectors, &merged.graph)?;
                 let (fresh, took) = self.fresh(&merged.vectors)?;
                 self.tell(&format!("fresh {round}"), &took, &merged.vectors, &fresh)?;
             }

@@ -2,8 +2,8 @@
 use std::path::Path;
 
 use proximadb::index::{
-    BuildControl, Graph, GraphBuilder, IndexBuilder, IndexQuery, VectorBlock, VectorIndex, exact_rows,
-    exact_scan,
+    BuildControl, Clusters, Graph, GraphBuilder, IndexBuilder, IndexQuery, Ivf, IvfBuilder, VectorBlock,
+    VectorIndex, exact_rows, exact_scan,
 };
 use proximadb::types::{CodedSearch, Distance, GraphParams, Levels, Quantization};
 use serde_json::Value;
@@ -12,19 +12,27 @@ use crate::Result;
 use crate::commands::{Engine, Want};
 use crate::data::{DataSet, Mask};
 
-/// A graph, and the mapped rows it belongs to.
+/// Which of the product's indexes.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Kind {
+    Graph,
+    Ivf,
+}
+
+/// An index, and the mapped rows it belongs to.
 pub struct Ours {
     data: DataSet,
-    graph: Option<Graph>,
-    /// Is the graph's file to be mapped, rather than read into memory?
+    kind: Kind,
+    index: Option<Box<dyn VectorIndex>>,
+    /// Is the index's file to be mapped, rather than read into memory?
     mapped: bool,
     codes: CodedSearch,
 }
 
 impl Ours {
     /// Nothing built or opened yet.
-    pub fn new(data: DataSet, mapped: bool) -> Self {
-        Self { data, graph: None, mapped, codes: CodedSearch::default() }
+    pub fn new(data: DataSet, kind: Kind, mapped: bool) -> Self {
+        Self { data, kind, index: None, mapped, codes: CodedSearch::default() }
     }
 
     fn block(&self) -> VectorBlock<'_> {
@@ -32,9 +40,9 @@ impl Ours {
         VectorBlock { dim: self.data.dim, rows: self.data.rows(), distance }
     }
 
-    /// As a server searches one segment: the graph decides how, and where it finds too few rows all are scanned.
+    /// As a server searches one segment: the index decides how, and where it finds too few rows all are scanned.
     fn find(&self, vector: &[f32], matching: Option<&Mask>, want: Want, into: &mut Vec<u32>) -> Result<()> {
-        let graph = self.graph.as_ref().ok_or("open it first")?;
+        let index = self.index.as_ref().ok_or("open it first")?;
         let block = self.block();
         let alive_rows = block.len();
         let query = IndexQuery {
@@ -47,7 +55,7 @@ impl Ours {
             codes: self.codes,
             deadline: None,
         };
-        let mut hits = graph.search(block, &query)?;
+        let mut hits = index.search(block, &query)?;
         if hits.rows.len() < want.k.min(matching.map_or(alive_rows, Mask::count)) {
             hits = match matching {
                 Some(matching) => exact_rows(block, vector, want.k, matching.iter()),
@@ -66,12 +74,19 @@ impl Engine for Ours {
 
     fn build(&mut self, params: &Value, threads: usize, path: &Path) -> Result<()> {
         let number = |name: &str, default: u32| params[name].as_u64().map_or(default, |number| number as u32);
+        let quantization = serde_json::from_value::<Option<Quantization>>(params["quantization"].clone())?;
+        if self.kind == Kind::Ivf {
+            let clusters = params["clusters"].as_u64();
+            let clusters = clusters.map_or(Clusters::Auto, |count| Clusters::Count(count as u32));
+            let builder = IvfBuilder { clusters, quantization, threads, seed: 1 };
+            return Ok(builder.build(self.block(), path, &BuildControl::default())?);
+        }
         let base = GraphParams::default();
         let params = GraphParams {
             m: number("m", base.m),
             ef_construct: number("ef_construct", base.ef_construct),
             levels: if params["levels"] == "on" { Levels::On } else { base.levels },
-            quantization: serde_json::from_value::<Option<Quantization>>(params["quantization"].clone())?,
+            quantization,
             ..base
         };
         let builder = GraphBuilder { params, threads, seed: 1 };
@@ -79,7 +94,12 @@ impl Engine for Ours {
     }
 
     fn open(&mut self, path: &Path) -> Result<()> {
-        self.graph = Some(if self.mapped { Graph::open_mapped(path)? } else { Graph::open(path)? });
+        self.index = Some(match (self.kind, self.mapped) {
+            (Kind::Graph, false) => Box::new(Graph::open(path)?),
+            (Kind::Graph, true) => Box::new(Graph::open_mapped(path)?),
+            (Kind::Ivf, false) => Box::new(Ivf::open(path)?),
+            (Kind::Ivf, true) => Box::new(Ivf::open_mapped(path)?),
+        });
         Ok(())
     }
 

@@ -76,6 +76,11 @@ pub(super) struct CodedQuery {
 }
 
 impl CodedQuery {
+    /// `|q|²`.
+    pub(super) fn square(&self) -> f32 {
+        self.square
+    }
+
     /// Fills `values` and `scale` from `rotated`, whose length is a multiple of 8.
     fn round_to_bytes(&mut self) {
         let (greatest, _) = rabitq::greatest_and_square(&self.rotated);
@@ -158,7 +163,7 @@ impl Quantizer {
     }
 
     /// Rotates a vector (and its lift, if the space has one) into `out`, and subtracts the centre.
-    fn residual(&self, vector: &[f32], lift: Option<f32>, out: &mut Vec<f32>) {
+    pub(super) fn residual(&self, vector: &[f32], lift: Option<f32>, out: &mut Vec<f32>) {
         out.clear();
         out.extend_from_slice(vector);
         out.extend(lift);
@@ -178,8 +183,18 @@ impl Quantizer {
         work: &mut EncodeWork,
     ) -> [f32; FACTORS] {
         self.residual(vector, lift, &mut work.residual);
-        let product = self.coder.encode(&work.residual, code, &mut work.levels);
-        let square = square(&work.residual);
+        self.encode_residual(&work.residual, code, &mut work.levels)
+    }
+
+    /// Encodes what is left of a (rotated) vector after subtracting a centre. `levels`: memory.
+    pub(super) fn encode_residual(
+        &self,
+        residual: &[f32],
+        code: &mut [u8],
+        levels: &mut Vec<u8>,
+    ) -> [f32; FACTORS] {
+        let product = self.coder.encode(residual, code, levels);
+        let square = square(residual);
         [square, if product > 0.0 { square / product } else { 0.0 }]
     }
 
@@ -189,6 +204,14 @@ impl Quantizer {
         self.residual(vector, lift, &mut rotated);
         query.square = square(&rotated);
         query.rotated = rotated;
+        self.coder.prepare(query);
+    }
+
+    /// Prepares a vector, rotated if vectors are, for comparisons with rows that were encoded around `centre`.
+    pub(super) fn prepare_around(&self, rotated: &[f32], centre: &[f32], query: &mut CodedQuery) {
+        query.rotated.clear();
+        query.rotated.extend(rotated.iter().zip(centre).map(|(x, centre)| x - centre));
+        query.square = square(&query.rotated);
         self.coder.prepare(query);
     }
 }
@@ -234,9 +257,14 @@ impl<'a> Codes<'a> {
     pub(super) fn slack(&self, query: &CodedQuery, row: u32) -> f32 {
         /// Of an estimate's error; one row in a thousand lies beyond.
         const DEVIATIONS: f32 = 3.0;
+        DEVIATIONS * self.quantizer.error * self.unit(query, row)
+    }
+
+    /// What the error of a row's estimate is a multiple of: `2 |r| |q|`.
+    #[inline]
+    pub(super) fn unit(&self, query: &CodedQuery, row: u32) -> f32 {
         // Each root by itself: the product of squares may be too small or too large for a number.
-        let unit = 2.0 * query.square.sqrt() * self.factors_of(row)[0].sqrt();
-        DEVIATIONS * self.quantizer.error * unit
+        2.0 * query.square.sqrt() * self.factors_of(row)[0].sqrt()
     }
 
     #[inline]

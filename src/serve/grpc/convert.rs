@@ -324,6 +324,7 @@ pub(super) fn index_kind(kind: i32) -> Result<Option<IndexKind>, ApiError> {
         Ok(v1::IndexKind::Unspecified) => Ok(None),
         Ok(v1::IndexKind::Flat) => Ok(Some(IndexKind::Flat)),
         Ok(v1::IndexKind::Hnsw) => Ok(Some(IndexKind::Hnsw)),
+        Ok(v1::IndexKind::Ivf) => Ok(Some(IndexKind::Ivf)),
         Err(_) => Err(ApiError::invalid("invalid_request", "index", format!("there is no kind {kind}"))),
     }
 }
@@ -332,6 +333,7 @@ fn index_kind_out(kind: IndexKind) -> v1::IndexKind {
     match kind {
         IndexKind::Flat => v1::IndexKind::Flat,
         IndexKind::Hnsw => v1::IndexKind::Hnsw,
+        IndexKind::Ivf => v1::IndexKind::Ivf,
     }
 }
 

@@ -242,8 +242,8 @@ impl CreateBody {
     }
 }
 
-/// `PATCH /collections/{c}`: changes the recall target, the kind of index, the parameters of graphs and their codes. What changes
-/// nothing is accepted, so that scripts written for others run.
+/// `PATCH /collections/{c}`: changes the recall target, the kind of index, the parameters of graphs and their codes.
+/// What changes nothing is accepted, so that scripts written for others run.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PatchBody {
@@ -567,7 +567,7 @@ mod tests {
         assert_eq!(codes(int8), Some(Some(Quantization::INT8)));
         assert_eq!(patch(r#"{"hnsw_config": {"m": 1}}"#).unwrap_err().code(), "invalid_index_parameters");
         let error = patch(r#"{"index": {"kind": "hsnw"}}"#).unwrap_err();
-        assert_eq!(error.message(), "index.kind: \"hsnw\" is none of flat, hnsw");
+        assert_eq!(error.message(), "index.kind: \"hsnw\" is none of flat, hnsw, ivf");
         assert_eq!(patch(r#"{"index": {"knid": "flat"}}"#).unwrap_err().code(), "unknown_field");
         assert_eq!(patch(r#"{"metadata": {"a": 1}}"#).unwrap_err().code(), "unsupported");
     }

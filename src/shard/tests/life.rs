@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::fixture::{flush, id, open, runtime, settle, upserts, write};
+use super::fixture::{config, flush, id, open, runtime, settle, upserts, write};
+use crate::index::{BuildControl, GraphBuilder, IndexBuilder, IndexQuery, exact_scan};
 use crate::query::{Filter, find, for_each_match};
-use crate::shard::upkeep::collect;
+use crate::shard::upkeep::{SEED, collect};
 use crate::shard::{Shard, ShardError};
 use crate::store::Manifest;
 use crate::types::{Entry, Expect, Outcome};
@@ -203,4 +204,50 @@ fn a_merge_of_segments_in_graphs_publishes_one_with_its_graph() {
     // What the manifest names is used after a restart as well.
     shard.close();
     assert_eq!(open(dir.path()).info().indexed_points, 1600);
+}
+
+#[test]
+fn a_merged_segments_graph_is_made_of_its_inputs_graphs() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = open(dir.path());
+    let vector = |point: usize| [(point * 7_919 % 10_007) as f32, (point * 104_729 % 9_973) as f32];
+    for part in 0..4 {
+        let mut entry = Entry { batch: crate::types::WriteBatch::new(2), ..Entry::default() };
+        for point in part * 300..(part + 1) * 300 {
+            entry.batch.upsert(id(point), &vector(point), String::new().into(), 0);
+        }
+        // With the last, some of each that came before die.
+        for point in (0..900).filter(|point| part == 3 && point % 15 == 0) {
+            entry.batch.delete(id(point));
+        }
+        write(&shard, entry);
+        settle(&shard);
+    }
+    let live = shard.segments().pop().unwrap();
+    assert_eq!((shard.info().segments, live.rows(), shard.info().indexed_points), (1, 1140, 1140));
+    // From nothing another would have come out.
+    let origin = live.graph_origin().unwrap();
+    let builder = GraphBuilder { params: origin.built.params(config().graph), threads: 1, seed: SEED };
+    let fresh = dir.path().join("fresh.graph");
+    builder.build(live.vectors().unwrap(), &fresh, &BuildControl::default()).unwrap();
+    let merged = shard.core.segments_dir.join(&origin.name);
+    assert!(std::fs::read(merged).unwrap() != std::fs::read(fresh).unwrap());
+    let mut found = 0;
+    for query in 0..40 {
+        let vector = vector(5_000 + query);
+        let query = IndexQuery {
+            vector: &vector,
+            k: 5,
+            ef_search: 64,
+            matching: None,
+            alive: &|row| live.dead(row).is_none(),
+            alive_rows: 1140,
+            deadline: None,
+        };
+        let block = live.vectors().unwrap();
+        let hits = live.graph.load_full().unwrap().search(block, &query).unwrap().rows;
+        let truth = exact_scan(block, &vector, 5, |_| true).rows;
+        found += hits.iter().filter(|hit| truth.contains(hit)).count();
+    }
+    assert!(found >= 190, "{found} of 200");
 }

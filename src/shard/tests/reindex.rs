@@ -215,6 +215,10 @@ fn a_change_of_mind_stops_the_build_and_keeps_what_serves() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(Arc::ptr_eq(&before, &graph()), "nothing was built");
+    shard.want_index(spec(IndexKind::Ivf, 4, 16));
+    assert_reached(&shard, dir.path(), spec(IndexKind::Ivf, 4, 16));
+    assert_eq!(shard.info().indexed_points, u64::from(ROWS), "clusters serve");
+    check(&shard, &model, [700.0, 20.0]);
     shard.want_index(spec(IndexKind::Flat, 4, 16));
     assert_reached(&shard, dir.path(), spec(IndexKind::Flat, 4, 16));
     assert_eq!((shard.info().indexed_points, shard.segments()[0].graph_bytes()), (0, 0));
