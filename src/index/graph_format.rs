@@ -60,7 +60,7 @@ use std::path::Path;
 use proximadb_kernels::map::{as_f32s, as_u32s};
 
 use super::IndexError;
-use super::blocks_file::{self, ALIGNMENT, BLOCK_BYTES, Blocks, Bytes, MagicEnd, number};
+use super::blocks_file::{self, ALIGNMENT, BLOCK_BYTES, Blocks, Bytes, MagicEnd};
 use super::codes::{Codes, FACTORS, Quantizer};
 use super::graph_header::{self, CodedHeader, Header};
 use super::levels::{LevelParts, Levels};

@@ -184,7 +184,7 @@ impl<'a> Scanner<'a> {
             (listed || run.matching.is_none_or(|matching| matching.contains(row))) && (run.alive)(row)
         };
         // What isn't a number rules nothing out.
-        let is_near = |bound: f32| !(bound > within);
+        let is_near = |bound: f32| bound.partial_cmp(&within) != Some(Ordering::Greater);
         if listed {
             let near = bounds.iter().zip(&*ids).filter(|(bound, row)| is_near(**bound) && admits(**row));
             doubtful.extend(near.map(|(&bound, &row)| (bound, row)));

@@ -350,14 +350,13 @@ impl<'a> Probe<'a> {
             });
             return Ok(top.into_sorted());
         }
-        // Not `<=`, which holds of nothing that isn't a number.
-        self.candidates.retain(|candidate| !(candidate.nearest > bound));
+        self.candidates.retain(|candidate| !is_beyond(candidate.nearest, bound));
         self.candidates.sort_unstable_by(|a, b| a.estimate.total_cmp(&b.estimate).then(a.row.cmp(&b.row)));
         let Scratch { ids, distances, .. } = scratch;
         for candidates in self.candidates.chunks(RESCORED_AT_ONCE) {
             self.clock.tick()?;
             ids.clear();
-            let near = candidates.iter().filter(|candidate| !(candidate.nearest > top.bound()));
+            let near = candidates.iter().filter(|candidate| !is_beyond(candidate.nearest, top.bound()));
             ids.extend(near.map(|candidate| candidate.row));
             distances.resize(ids.len(), 0.0);
             distances_ids(self.vectors, self.query.vector, ids, distances);
@@ -367,4 +366,9 @@ impl<'a> Probe<'a> {
         }
         Ok(top.into_sorted())
     }
+}
+
+/// Is a row too far to be of use? What isn't a number is not: nothing is known of it.
+fn is_beyond(nearest: f32, bound: f32) -> bool {
+    nearest > bound
 }

@@ -11,7 +11,7 @@ use crate::query::{Filter, find, for_each_match};
 use crate::shard::upkeep::{SEED, collect};
 use crate::shard::{Shard, ShardError};
 use crate::store::Manifest;
-use crate::types::{Entry, Expect, Outcome};
+use crate::types::{CodedSearch, Entry, Expect, Outcome};
 
 fn one(point: &str) -> Entry {
     upserts([(point, "{\"n\":1}".to_string())])
@@ -242,6 +242,7 @@ fn a_merged_segments_graph_is_made_of_its_inputs_graphs() {
             matching: None,
             alive: &|row| live.dead(row).is_none(),
             alive_rows: 1140,
+            codes: CodedSearch::default(),
             deadline: None,
         };
         let block = live.vectors().unwrap();
