@@ -25,7 +25,8 @@ const TOP_MAX: usize = 64;
 /// A level has at most one row of so many of the level below; with a lesser m levels would be many and large.
 const RATIO_MIN: usize = 8;
 
-/// Nodes kept while walking a level. Four computed 80 distances more (of 280 to 370 with one) and found no more.
+/// Nodes kept while walking a level. With four, walks from 100,000 rows' levels computed
+/// 208 distances more than without any, with one 74, and found as much.
 const KEPT: usize = 1;
 
 /// Levels as they are built.
