@@ -297,10 +297,10 @@ fn quantization(text: &str) -> Result<Quantization, String> {
     }
 }
 
-/// `hnsw, m 16, ef_construct 100, building: 43 % of the rows are done`.
+/// `hnsw, m 16, ef_construct 100, building: 43 % of the rows are done`; the other kinds have a name only.
 fn index_line(index: &Value) -> String {
     let kind = match index["kind"].as_str() {
-        Some("flat") => "flat".to_string(),
+        Some(kind @ ("flat" | "ivf")) => kind.to_string(),
         _ => {
             let params = &index["params"];
             format!("{}, m {}, ef_construct {}", plain(&index["kind"]), params["m"], params["ef_construct"])

@@ -407,7 +407,8 @@ fn make_graph(
     let (threads, seed) = (core.tuning.build_threads, SEED);
     // No manifest that is kept names another file so: the next one has this version or a later one.
     let version = core.manifest.lock().version + 1;
-    let name = live.id().file_name(&format!("{version}.graph"));
+    let extension = if built.kind == IndexKind::Ivf { "ivf" } else { "graph" };
+    let name = live.id().file_name(&format!("{version}.{extension}"));
     let path = core.segments_dir.join(&name);
     let made = match built.kind {
         IndexKind::Ivf => {

@@ -113,6 +113,18 @@ fn an_index_is_changed_under_searches_and_through_a_kill() {
     assert_eq!(facts["indexed_vectors_count"], json!(ROWS), "{facts}");
     search(server.client(), 4_711).unwrap();
 
+    // Clusters take the place of links, and are there after a restart.
+    patch(server.client(), &json!({ "index": { "kind": "ivf" } }));
+    let facts = wait_until("clusters", Duration::from_secs(120), || is_ready(server.client()));
+    let segments = facts["index"]["segments"].as_array().unwrap();
+    assert!(segments.iter().all(|segment| segment["kind"] == "ivf"), "{facts}");
+    assert_eq!(facts["indexed_vectors_count"], json!(ROWS), "{facts}");
+    search(server.client(), 2_718).unwrap();
+    server.kill9();
+    server.restart();
+    assert_eq!(describe(server.client())["index"]["state"], json!("ready"));
+    search(server.client(), 3_141).unwrap();
+
     // Without an index everything is scanned, and exact.
     patch(server.client(), &json!({ "index": { "kind": "flat" } }));
     let facts = wait_until("graphs to go", Duration::from_secs(60), || is_ready(server.client()));

@@ -1,9 +1,11 @@
 //! Clusters in the order in which they should be looked into, as far as somebody asks.
 //!
-//! A row that lies `r` from a centroid at distance `d`, in a direction that has nothing to do with the
-//! query's, is `sqrt(d² + r²)` away; the best of a cluster's rows lean towards the query, which takes some
-//! `2 r d cos` off the square. With r the cluster's spread that is what clusters are ordered by: a wide one has
-//! rows nearer than its centroid says.
+//! Of rows around a centroid at distance `d`, which lie `r` from it in directions that have nothing to do with the
+//! query's, the mean square is `d² + r²`; the best of them lean towards the query, which takes some multiple of
+//! `r d` off. With r the cluster's spread that is what clusters are ordered by: wide ones hold rows that are nearer
+//! than the centroid says. Where all rows have one length, which for cosine and dot they have, the query's own length takes
+//! the place of d: it alone moves products. (Rows of lengths e^N(0, 0.5) by dot, 16 probes of 283: recall
+//! 0.97, by centroids' distances alone 0.62; for passages it makes no difference.)
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -11,9 +13,10 @@ use proximadb_kernels::distance;
 
 use super::format::IvfFile;
 use crate::index::near::Near;
+use crate::types::Distance;
 
-/// Twice the cosine of the angle between the query and the rows that lean towards it.
-const LEAN: f32 = 0.5;
+/// How far the best rows lean towards the query.
+const LEAN: f32 = 1.0;
 
 /// Clusters ranked for each that is given out, at least: nearer ones may be in groups not yet looked into.
 const RANKED_PER_GIVEN: usize = 8;
@@ -26,6 +29,8 @@ pub(super) struct Order<'a> {
     file: &'a IvfFile,
     /// In the space of the build, as centroids are.
     query: &'a [f32],
+    /// The query's length, where it counts.
+    length: Option<f32>,
     /// Groups not yet looked into, the farthest first.
     groups: Vec<Near>,
     /// Clusters ranked and not yet given out, the best on top.
@@ -40,7 +45,8 @@ impl<'a> Order<'a> {
     pub(super) fn new(file: &'a IvfFile, query: &'a [f32], memory: BinaryHeap<Reverse<Near>>) -> Order<'a> {
         let mut ranked = memory;
         ranked.clear();
-        let mut order = Order { file, query, groups: Vec::new(), ranked, given: 0, visited: 0 };
+        let length = (file.distance != Distance::L2).then(|| distance::dot(query, query).sqrt());
+        let mut order = Order { file, query, length, groups: Vec::new(), ranked, given: 0, visited: 0 };
         order.groups = match file.groups() {
             1 => vec![Near::new(0.0, 0)],
             groups => {
@@ -75,7 +81,8 @@ impl<'a> Order<'a> {
             let spreads = self.file.spreads(clusters.clone());
             let numbered = distances.iter().zip(spreads).zip(clusters.start as u32..);
             ranked.extend(numbered.map(|((&square, &spread), cluster)| {
-                let score = square + spread * (spread - LEAN * square.sqrt());
+                let length = self.length.unwrap_or_else(|| square.sqrt());
+                let score = square + spread * (spread - LEAN * length);
                 Reverse(Near::new(score, cluster))
             }));
         }

@@ -112,17 +112,21 @@ fn assert_reached(shard: &Shard, dir: &Path, wanted: IndexSpec) {
 enum Step {
     Write(u32, u32),
     Flush,
-    Want(bool, u32, u32),
+    Want(IndexKind, u32, u32),
     Search(u8, u8),
     Settle,
     Reopen,
+}
+
+fn kind() -> impl Strategy<Value = IndexKind> {
+    prop_oneof![4 => Just(IndexKind::Hnsw), 2 => Just(IndexKind::Ivf), 1 => Just(IndexKind::Flat)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0_u32..200, 1_u32..60).prop_map(|(first, count)| Step::Write(first, count)),
         2 => Just(Step::Flush),
-        4 => (prop::bool::weighted(0.75), 2_u32..9, 4_u32..30).prop_map(|(hnsw, m, ef)| Step::Want(hnsw, m, ef)),
+        4 => (kind(), 2_u32..9, 4_u32..30).prop_map(|(kind, m, ef)| Step::Want(kind, m, ef)),
         3 => (0_u8..100, 0_u8..100).prop_map(|(x, y)| Step::Search(x, y)),
         1 => Just(Step::Settle),
         1 => Just(Step::Reopen),
@@ -143,8 +147,8 @@ proptest! {
             match step {
                 Step::Write(first, count) => write(&shard, &mut model, first..first + count, number as u32),
                 Step::Flush => flush(&shard),
-                Step::Want(is_hnsw, m, ef) => {
-                    wanted = spec(if is_hnsw { IndexKind::Hnsw } else { IndexKind::Flat }, m, ef);
+                Step::Want(kind, m, ef) => {
+                    wanted = spec(kind, m, ef);
                     shard.want_index(wanted);
                 }
                 Step::Search(x, y) => check(&shard, &model, [f32::from(x), f32::from(y)]),
