@@ -87,7 +87,8 @@ proptest! {
             let Some(&(within, _)) = expected.get(k / 2) else { continue };
             let mut scanner = Scanner::new(query, kind, k, None);
             scanner.note(&vec![(within, 0); k]);
-            let nearer: Vec<_> = expected.iter().filter(|hit| hit.0.partial_cmp(&within) != Some(Ordering::Greater)).copied().collect();
+            let is_near = |hit: &&(f32, u32)| hit.0.partial_cmp(&within) != Some(Ordering::Greater);
+            let nearer: Vec<_> = expected.iter().filter(is_near).copied().collect();
             same(&scanner.scan(run).unwrap().rows, &nearer, &names)?;
         }
     }
