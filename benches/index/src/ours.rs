@@ -2,8 +2,8 @@
 use std::path::Path;
 
 use proximadb::index::{
-    BuildControl, Clusters, Graph, GraphBuilder, IndexBuilder, IndexQuery, Ivf, IvfBuilder, VectorBlock, VectorIndex, exact_rows,
-    exact_scan,
+    BuildControl, Clusters, Graph, GraphBuilder, IndexBuilder, IndexQuery, Ivf, IvfBuilder, VectorBlock,
+    VectorIndex, exact_rows, exact_scan,
 };
 use proximadb::types::{CodedSearch, Distance, GraphParams, Levels, Quantization};
 use serde_json::Value;
