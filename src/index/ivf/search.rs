@@ -17,6 +17,10 @@ use crate::types::{Distance, RowSet};
 /// that a graph gives; see `docs/decisions/0018-ivf.md` for figures.
 const EF_PER_PROBE: usize = 4;
 
+/// Rows compared one by one per cluster there is: so few match then that probes would have to go through half of the
+/// clusters. (Of 24,000 passages, 5 %: 70 µs instead of 240 at the same recall.)
+const ROWS_PER_CLUSTER: f64 = 4.0;
+
 /// Rows estimated before the bound and the clock are looked at again.
 const AT_ONCE: usize = 64;
 
@@ -38,8 +42,8 @@ const ROUNDING: f32 = 4e-6;
 ///
 /// It ends after `ef_search / 4` probes; one counts the less, the fewer of its rows match and are alive (by
 /// the square root of their share), and where these are fewer than elsewhere as many more are granted. It
-/// goes on as long as it has fewer than `k`. Where no more rows match than there are clusters it looks at these
-/// rows alone.
+/// goes on as long as it has fewer than `k`. Where no more than four rows match per cluster that there is it looks at
+/// these rows alone.
 pub struct Ivf {
     path: PathBuf,
     file: IvfFile,
@@ -98,11 +102,11 @@ impl Ivf {
         })
     }
 
-    /// Would looking at each row that matches compute no more distances than ranking the clusters?
+    /// Would looking at each row that matches cost no more than ranking the clusters and looking into many?
     fn are_few(&self, query: &IndexQuery<'_>) -> bool {
         let matching = query.matching.map_or(self.file.rows, RowSet::count) as f64;
         let alive = (query.alive_rows as f64 / self.file.rows as f64).min(1.0);
-        matching * alive <= self.file.clusters() as f64
+        matching * alive <= ROWS_PER_CLUSTER * self.file.clusters() as f64
     }
 
     /// Looks into `probes` clusters, or more. `k` is within bounds.
@@ -247,7 +251,20 @@ impl<'a> Probe<'a> {
 
     /// Takes what may be near from a cluster. Returns what that is worth: 1 where all rows match and are alive.
     fn look_into(&mut self, cluster: u32, scratch: &mut Scratch) -> Result<f32, IndexError> {
+        self.clock.tick()?;
         let record = self.file.record(cluster);
+        let Scratch { ids: places, distances: estimates, .. } = scratch;
+        places.clear();
+        let numbered = record.rows.iter().zip(0u32..);
+        match self.query.matching {
+            Some(set) => {
+                places.extend(numbered.filter(|(row, _)| set.contains(**row)).map(|(_, place)| place))
+            }
+            None => places.extend(0..record.rows.len() as u32),
+        }
+        if places.is_empty() {
+            return Ok(0.0);
+        }
         let centroid = self.file.centroids(cluster as usize..cluster as usize + 1);
         let square = match self.quantizer {
             Some(quantizer) => {
@@ -266,15 +283,11 @@ impl<'a> Probe<'a> {
             }
             None => 0.0,
         };
-        let (mut matching, mut near, mut alive) = (0, 0, 0);
-        let mut places = std::mem::take(&mut scratch.ids);
-        let mut estimates = std::mem::take(&mut scratch.distances);
-        for first in (0..record.rows.len()).step_by(AT_ONCE) {
+        let (mut near, mut alive) = (0, 0);
+        for places in places.chunks(AT_ONCE) {
             self.clock.tick()?;
-            let range = first..record.rows.len().min(first + AT_ONCE);
-            self.estimate(&record, range, &mut places, &mut estimates);
-            matching += places.len();
-            for (&place, &estimate) in places.iter().zip(&estimates) {
+            self.estimate(&record, places, estimates);
+            for (&place, &estimate) in places.iter().zip(estimates.iter()) {
                 // What isn't a number isn't beyond anything: its exact distance says where it belongs.
                 if estimate - slack_max > self.top.bound() {
                     continue;
@@ -299,10 +312,9 @@ impl<'a> Probe<'a> {
                 }
             }
         }
-        (scratch.ids, scratch.distances) = (places, estimates);
-        self.visited += matching as u64;
+        self.visited += places.len() as u64;
         let share = |some: usize, all: usize| if all == 0 { 1.0 } else { some as f32 / all as f32 };
-        Ok((share(matching, record.rows.len()) * share(alive, near)).sqrt())
+        Ok((share(places.len(), record.rows.len()) * share(alive, near)).sqrt())
     }
 
     /// What rounding may take from a distance.
@@ -310,23 +322,8 @@ impl<'a> Probe<'a> {
         self.scale * ROUNDING * self.target_square
     }
 
-    /// Estimates the distances of rows that match, of some places.
-    fn estimate(
-        &self,
-        record: &Record<'_>,
-        range: std::ops::Range<usize>,
-        places: &mut Vec<u32>,
-        estimates: &mut Vec<f32>,
-    ) {
-        places.clear();
-        let first = range.start as u32;
-        let numbered = record.rows[range.clone()].iter().zip(first..);
-        match self.query.matching {
-            Some(set) => {
-                places.extend(numbered.filter(|(row, _)| set.contains(**row)).map(|(_, place)| place))
-            }
-            None => places.extend(first..range.end as u32),
-        }
+    /// Estimates the distances of the rows at some places.
+    fn estimate(&self, record: &Record<'_>, places: &[u32], estimates: &mut Vec<f32>) {
         estimates.resize(places.len(), 0.0);
         match self.quantizer.and(record.codes.as_ref()) {
             Some(codes) => {
