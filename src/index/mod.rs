@@ -6,8 +6,11 @@
 //! I1 an index is immutable once published. I2 every row can be reached. I3 `search` returns only rows
 //! that match and are alive, nearest first, and says how many it looked at.
 mod beam;
+mod choice;
 mod codes;
 mod entries;
+#[cfg(test)]
+mod filter_tests;
 mod flat;
 mod graph_build;
 mod graph_format;
@@ -20,6 +23,7 @@ mod reach;
 mod rescore;
 mod scan;
 mod scratch;
+mod search_ways;
 mod space;
 #[cfg(test)]
 mod test_data;
@@ -27,6 +31,7 @@ mod test_data;
 mod tests;
 mod top_k;
 mod twins;
+mod two_hop;
 mod walk;
 
 pub use flat::{exact_rows, exact_scan};

@@ -5,7 +5,7 @@
 //!             └─ segments ── filter ── graph | scan ──────┴─ top k ── payloads
 //! ```
 //! I1 every row is looked at in one place only: no id shows twice. I2 if `k` rows match, `k` come back:
-//! where a graph returns fewer, the matching rows are scanned. I3 nothing is read past the snapshot's LSN.
+//! where a graph finds fewer, the matching rows are scanned. I3 nothing is read past the snapshot's LSN.
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -161,9 +161,9 @@ impl Search<'_> {
             error => QueryError::Index(error),
         };
         let found = graph.search(vectors, &query).map_err(timed)?;
-        // A walk looks only so far; whoever asks for k rows that exist gets them.
-        let enough = k.min(matching.map_or(vectors.len(), RowSet::count)).min(alive_rows);
-        if found.rows.len() < enough {
+        // A walk looks only so far; whoever asks for k rows that exist gets them. Graphs scan where they find too
+        // few, so this is for indexes that don't.
+        if !found.scanned && found.rows.len() < k {
             return Ok((scan(), false));
         }
         let walked = !found.scanned;
