@@ -61,6 +61,11 @@ impl Beam {
         self.next_waiting().map(|at| self.nearest[at])
     }
 
+    /// Has it as many candidates as it keeps?
+    pub(super) fn is_full(&self) -> bool {
+        self.nearest.len() >= self.capacity
+    }
+
     /// All candidates, nearest first, without marks.
     pub(super) fn finish(&mut self) -> &[Near] {
         self.nearest.iter_mut().for_each(|near| *near = near.unmarked());
@@ -105,6 +110,7 @@ mod tests {
                     }
                 }
                 let kept: Vec<Near> = beam.nearest.iter().map(|near| near.unmarked()).collect();
+                prop_assert_eq!(beam.is_full(), model.len() == capacity);
                 prop_assert_eq!(kept, model.iter().copied().collect::<Vec<_>>());
             }
         }

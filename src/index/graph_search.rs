@@ -1,47 +1,22 @@
 //! Searches a graph file.
 use std::path::{Path, PathBuf};
 
+use super::choice::{Choice, Way, choose};
 use super::graph_format::{self, GraphFile};
 use super::links::Lists;
-use super::near::Near;
 use super::rescore::Rescore;
-use super::scan::scan;
 use super::scratch::Scratch;
+use super::search_ways::Search;
 use super::twins::Twins;
-use super::walk::{Clock, CodedTarget, Query, Target, walk, walk_admitted};
-use super::{IndexError, IndexHits, IndexQuery, TopK, VectorBlock, VectorIndex};
-use crate::types::{Distance, RowSet};
-
-/// Share of the rows that must be admitted for a plain walk, whose candidates need not be admitted.
-const PLAIN_SHARE: f64 = 0.9;
-
-/// Most candidates of a plain walk: it keeps them sorted, and each insertion moves half of them.
-const PLAIN_EF_MAX: usize = 1024;
-
-/// What a walk costs per candidate kept, divided by the share of rows admitted, in rows scanned: it
-/// computes 6 to 12 distances where measured, to rows that lie anywhere, and keeps the results in order.
-const WALK_COST: f64 = 25.0;
-
-/// Rows scanned in the time of one distance of a walk, whose rows lie anywhere.
-const SCANNED_PER_WALKED: u64 = 2;
-
-/// How a search goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// A walk keeps the nearest nodes, and the admitted ones are picked.
-    Plain,
-    /// A walk keeps the nearest admitted rows.
-    Filtered,
-    /// The distances of all admitted rows are computed.
-    Scan,
-}
+use super::walk::{Clock, CodedTarget, Query, Target};
+use super::{IndexError, IndexHits, IndexQuery, VectorBlock, VectorIndex};
+use crate::types::Distance;
 
 /// A built graph, in memory.
 ///
-/// How it searches depends on the share of rows that match and are alive. If it is nearly all, a walk
-/// keeps the `ef_search` nearest nodes and picks those rows among them. If it is less, a walk keeps
-/// the `ef_search` nearest such *rows* and goes through the others, so recall holds and cost grows as
-/// one over the share. If that would cost more than looking at all rows that match, it does the latter.
+/// How it searches depends on the share of rows that match and are alive (see `choice`). If all match, a walk keeps
+/// the `ef_search` nearest nodes and picks the rows that are alive. Else a walk keeps the nearest nodes that match and
+/// steps over the others. If that would cost more than looking at all rows that match, it does the latter.
 pub struct Graph {
     path: PathBuf,
     file: GraphFile,
@@ -118,19 +93,9 @@ impl Graph {
         widened.max((k as f32 * query.codes.oversampling).ceil() as usize)
     }
 
-    /// How to search at least cost, from how many rows match and are alive. A filter and the dead are
-    /// taken to have nothing to do with each other or with the query; where they have, `walk` notices.
-    fn way(&self, query: &IndexQuery<'_>) -> Way {
-        let rows = self.file.rows as f64;
-        let matching = query.matching.map_or(self.file.rows, RowSet::count) as f64;
-        let share = matching / rows * (query.alive_rows as f64 / rows).min(1.0);
-        if share >= PLAIN_SHARE && query.ef_search <= PLAIN_EF_MAX {
-            Way::Plain
-        } else if matching * share < WALK_COST * query.ef_search as f64 {
-            Way::Scan
-        } else {
-            Way::Filtered
-        }
+    /// Bytes that are read of a row to compare it.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.file.codes().map_or(self.file.dim * size_of::<f32>(), |codes| codes.quantizer.stride())
     }
 
     /// Searches by codes if there are any. `k` and `ef_search` of the query are within bounds.
@@ -138,12 +103,12 @@ impl Graph {
         &self,
         vectors: VectorBlock<'_>,
         query: &IndexQuery<'_>,
-        way: Way,
+        choice: Choice,
     ) -> Result<IndexHits, IndexError> {
         let mut scratch = Scratch::pooled();
         let Some(codes) = self.file.codes().filter(|_| !query.codes.ignore) else {
             let target = Query { block: vectors, vector: query.vector };
-            return self.walk(&target, &Rescore::none(vectors, query.vector), query, way, &mut scratch);
+            return self.walk(&target, &Rescore::none(vectors, query.vector), query, choice, &mut scratch);
         };
         let mut coded = std::mem::take(&mut scratch.coded);
         let lift = (self.file.distance == Distance::Dot).then_some(0.0);
@@ -153,7 +118,7 @@ impl Graph {
         if !query.codes.rescore {
             rescore.believe();
         }
-        let hits = self.walk(&target, &rescore, query, way, &mut scratch);
+        let hits = self.walk(&target, &rescore, query, choice, &mut scratch);
         scratch.coded = coded;
         hits
     }
@@ -163,12 +128,12 @@ impl Graph {
         target: &impl Target,
         rescore: &Rescore<'_>,
         query: &IndexQuery<'_>,
-        way: Way,
+        choice: Choice,
         scratch: &mut Scratch,
     ) -> Result<IndexHits, IndexError> {
         match self.file.width() {
-            3 => self.walk_along(self.file.links::<3>(), target, rescore, query, way, scratch),
-            _ => self.walk_along(self.file.links::<4>(), target, rescore, query, way, scratch),
+            3 => self.walk_along(self.file.links::<3>(), target, rescore, query, choice, scratch),
+            _ => self.walk_along(self.file.links::<4>(), target, rescore, query, choice, scratch),
         }
     }
 
@@ -178,93 +143,29 @@ impl Graph {
         target: &impl Target,
         rescore: &Rescore<'_>,
         query: &IndexQuery<'_>,
-        way: Way,
+        choice: Choice,
         scratch: &mut Scratch,
     ) -> Result<IndexHits, IndexError> {
-        let mut clock = Clock::new(query.deadline);
-        if way == Way::Scan {
-            return self.scan(rescore, query, scratch, &mut clock);
+        let (mut clock, mut visited, mut found) = (Clock::new(query.deadline), 0, Vec::new());
+        if choice.way == Way::Plain
+            && let Some(levels) = self.file.levels()
+        {
+            visited += levels.doors(target, scratch, &mut clock, &mut found)?;
         }
-        let (entries, ef) = (&self.file.entries, query.ef_search);
-        let (mut visited, mut doors) = (0, Vec::new());
-        if let Some(levels) = self.file.levels() {
-            visited += levels.doors(target, scratch, &mut clock, &mut doors)?;
-        }
-        if way == Way::Plain {
-            let starts = if doors.is_empty() { entries } else { &doors };
-            visited += walk(links, target, starts, ef, scratch, &mut clock, |_| {})?;
-            if let Some(rows) = self.pick(rescore, query, scratch) {
-                return Ok(IndexHits { rows, visited, scanned: false });
-            }
-        }
-        // What can be reached, can be from the entries.
-        doors.extend(entries);
-        // No more than a scan would cost: so a wrong choice costs twice the right one.
-        let matching = query.matching.map_or(self.file.rows, RowSet::count);
-        let most = matching as u64 / SCANNED_PER_WALKED;
-        let offer = |near: Near, found: &mut TopK| self.offer(near.distance(), near.row(), query, found);
-        let (found, walked) = walk_admitted(links, target, &doors, ef, scratch, &mut clock, most, offer)?;
-        let Some(found) = found else {
-            let mut hits = self.scan(rescore, query, scratch, &mut clock)?;
-            hits.visited += visited + walked;
-            return Ok(hits);
+        let entries = &self.file.entries;
+        let search = Search {
+            links,
+            target,
+            rescore,
+            entries,
+            doors: if found.is_empty() { entries } else { &found },
+            twins: &self.twins,
+            query,
+            choice,
+            clock,
+            visited,
         };
-        let found: Vec<Near> = found.into_sorted().into_iter().map(|(d, row)| Near::new(d, row)).collect();
-        let mut top = TopK::new(query.k);
-        let Scratch { ids, distances, .. } = scratch;
-        rescore.run(&found, ids, distances, |distance, row| {
-            top.push(distance, row);
-            Some(top.bound())
-        });
-        Ok(IndexHits { rows: top.into_sorted(), visited: visited + walked, scanned: false })
-    }
-
-    /// Looks at all rows that match.
-    fn scan(
-        &self,
-        rescore: &Rescore<'_>,
-        query: &IndexQuery<'_>,
-        scratch: &mut Scratch,
-        clock: &mut Clock,
-    ) -> Result<IndexHits, IndexError> {
-        match query.matching {
-            Some(matching) => scan(rescore, matching.iter(), query, scratch, clock),
-            None => scan(rescore, 0..self.file.rows as u32, query, scratch, clock),
-        }
-    }
-
-    /// The nearest admitted rows among the nodes a plain walk kept. `None` if that may not be all there is:
-    /// the rows around the query are admitted less than elsewhere.
-    fn pick(
-        &self,
-        rescore: &Rescore<'_>,
-        query: &IndexQuery<'_>,
-        scratch: &mut Scratch,
-    ) -> Option<Vec<(f32, u32)>> {
-        let mut top = TopK::new(query.k);
-        let looked_max = (2 * query.k).max(32);
-        let mut looked = 0;
-        let Scratch { beam, ids, distances, .. } = scratch;
-        rescore.run(beam.finish(), ids, distances, |distance, row| {
-            looked += 1;
-            let few = looked > looked_max && !top.is_full();
-            self.offer(distance, row, query, &mut top);
-            if few { None } else { Some(top.bound()) }
-        });
-        top.is_full().then(|| top.into_sorted())
-    }
-
-    /// Offers all admitted rows at a node's place.
-    #[inline]
-    fn offer(&self, distance: f32, row: u32, query: &IndexQuery<'_>, top: &mut TopK) {
-        if query.admits(row) {
-            top.push(distance, row);
-        }
-        for twin in self.twins.of(row) {
-            if query.admits(twin) {
-                top.push(distance, twin);
-            }
-        }
+        search.run(scratch)
     }
 }
 
@@ -277,7 +178,7 @@ impl VectorIndex for Graph {
         }
         let ef_search = self.candidates(query, k).clamp(k, self.file.rows.max(k));
         let query = IndexQuery { k, ef_search, ..*query };
-        self.search_by(vectors, &query, self.way(&query))
+        self.search_by(vectors, &query, choose(&query, self.file.rows, self.row_bytes()))
     }
 
     fn bytes(&self) -> usize {

@@ -7,9 +7,12 @@
 //! that match and are alive, nearest first, and says how many it looked at.
 mod beam;
 mod blocks_file;
+mod choice;
 mod code_chunk;
 mod codes;
 mod entries;
+#[cfg(test)]
+mod filter_tests;
 mod flat;
 mod graph_build;
 mod graph_format;
@@ -35,6 +38,7 @@ mod scan;
 mod scan_codes;
 mod scanner;
 mod scratch;
+mod search_ways;
 mod space;
 #[cfg(test)]
 mod test_data;
@@ -42,6 +46,7 @@ mod test_data;
 mod tests;
 mod top_k;
 mod twins;
+mod two_hop;
 mod walk;
 
 pub use flat::{exact_rows, exact_scan};

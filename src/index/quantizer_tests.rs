@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
+use super::choice::{Choice, Way, choose};
 use super::levels::LevelParts;
 use super::test_data::{ALL_DISTANCES, Data, clustered};
 use super::*;
@@ -170,8 +171,8 @@ fn a_walk_with_levels_keeps_recall() {
         for vector in &queries {
             let query =
                 IndexQuery { matching: Some(&matching), ..query(vector, CodedSearch::default(), 5_000) };
-            let way = super::graph_search::Way::Filtered;
-            let hits = graph.search_by(data.block(), &query, way).unwrap().rows;
+            let choice = Choice { way: Way::TwoHops, ..choose(&query, 5_000, 96) };
+            let hits = graph.search_by(data.block(), &query, choice).unwrap().rows;
             assert!(hits.len() == 10 && hits.iter().all(|hit| hit.1 % 8 == 3));
         }
     }

@@ -39,19 +39,15 @@ impl<'a> Rescore<'a> {
     }
 
     /// Takes what a walk has found for exact: faster by the look at full vectors, and wrong by what codes are.
-    /// A scan looks all the same.
     pub(super) fn believe(&mut self) {
         self.believed = true;
     }
 
-    /// Those of `ids` that may lie within `bound`. `estimates` has room for one per id.
-    pub(super) fn doubtful(&self, ids: &[u32], estimates: &mut [f32], bound: f32, doubtful: &mut Vec<u32>) {
-        let Some((codes, query)) = &self.codes else { return doubtful.extend(ids) };
-        codes.distances(query, ids, estimates);
-        let estimates = ids.iter().zip(estimates.iter());
-        doubtful.extend(
-            estimates.filter(|(id, estimate)| self.may_be_within(**id, **estimate, bound)).map(|(&id, _)| id),
-        );
+    /// Estimates of rows' distances, in the space of the build; `false` if there are no codes.
+    pub(super) fn estimates(&self, ids: &[u32], out: &mut [f32]) -> bool {
+        let Some((codes, query)) = &self.codes else { return false };
+        codes.distances(query, ids, out);
+        true
     }
 
     /// Exact distances of rows.
@@ -61,11 +57,18 @@ impl<'a> Rescore<'a> {
 
     /// May a row of that estimate lie within `bound`?
     #[inline]
-    fn may_be_within(&self, row: u32, estimate: f32, bound: f32) -> bool {
+    pub(super) fn may_be_within(&self, row: u32, estimate: f32, bound: f32) -> bool {
         let Some((codes, query)) = &self.codes else { return true };
         let beyond = |estimate: f32| self.scale * estimate + self.base > bound;
         // What isn't a number isn't beyond anything: its exact distance says where it belongs.
         !(beyond(estimate) && beyond(estimate - codes.slack(query, row)))
+    }
+
+    /// The distance that a row of that estimate may well have at most.
+    #[inline]
+    pub(super) fn at_most(&self, row: u32, estimate: f32) -> f32 {
+        let slack = self.codes.as_ref().map_or(0.0, |(codes, query)| codes.slack(query, row));
+        self.scale * (estimate + slack) + self.base
     }
 
     /// Shows `take` the exact distances of `found` (nearest first), but for rows that lie beyond the bound

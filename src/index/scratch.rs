@@ -22,6 +22,10 @@ pub(super) struct Scratch {
     pub(super) beam: Beam,
     pub(super) frontier: BinaryHeap<Reverse<Near>>,
     pub(super) ids: Vec<u32>,
+    /// Neighbours that a filter refuses, on whose lists the next ones are looked for.
+    pub(super) refused: Vec<u32>,
+    pub(super) doors: Vec<u32>,
+    pub(super) near: Vec<Near>,
     pub(super) distances: Vec<f32>,
 }
 
@@ -86,6 +90,15 @@ impl Visited {
         *mark = self.walk;
         new
     }
+
+    /// Marks a row if it is `wanted`; was it, and new? Compiles to no jump, which would be a coin's toss.
+    #[inline]
+    pub(super) fn insert_if(&mut self, row: u32, wanted: bool) -> bool {
+        let Some(mark) = self.marks.get_mut(row as usize) else { return false };
+        let new = wanted & (*mark != self.walk);
+        *mark = if wanted { self.walk } else { *mark };
+        new
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +112,10 @@ mod tests {
             visited.start(3);
             assert!(visited.insert(2) && !visited.insert(2));
             assert!(!visited.insert(3), "no such row");
+            assert!(
+                !visited.insert_if(1, false) && visited.insert_if(1, true) && !visited.insert_if(1, true)
+            );
+            assert!(!visited.insert_if(3, true), "no such row");
         }
     }
 }

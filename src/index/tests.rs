@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::graph_search::Way;
 use super::links::Lists;
 use super::reach::Reach;
 use super::test_data::{ALL_DISTANCES, Data, clustered};
@@ -16,9 +15,9 @@ use crate::types::{GraphParams, RowSet};
 const EF: usize = 64;
 
 /// A built graph, its rows, and the folder it is in.
-struct Built {
-    data: Data,
-    graph: Graph,
+pub(super) struct Built {
+    pub(super) data: Data,
+    pub(super) graph: Graph,
     path: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -28,7 +27,7 @@ fn builder(threads: usize) -> GraphBuilder {
     GraphBuilder { params, threads, seed: 7 }
 }
 
-fn build(data: Data) -> Built {
+pub(super) fn build(data: Data) -> Built {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("0.graph");
     let control = BuildControl::default();
@@ -159,26 +158,6 @@ fn filters_return_admitted_rows_only_and_keep_recall() {
     }
 }
 
-/// So few rows would be scanned; the walk has to find them too.
-#[test]
-fn a_filtered_walk_finds_few_among_many() {
-    let mut data = clustered(3_020, 24, Distance::Cosine, 26);
-    let queries = data.split_off(20);
-    let built = build(data);
-    let admit = |row: u32| row.wrapping_mul(2_654_435_761) % 100 < 5;
-    let mut found = 0;
-    for vector in &queries {
-        let truth = exact_scan(built.data.block(), vector, 10, admit).rows;
-        let admitted = RowSet::from_fn(3_000, |row| admit(row as u32));
-        let query = IndexQuery { ef_search: 20, ..query(vector, 10, &admitted) };
-        let hits = built.graph.search_by(built.data.block(), &query, Way::Filtered).unwrap();
-        assert!(hits.rows.len() == 10 && hits.rows.iter().all(|hit| admit(hit.1)));
-        assert!(hits.visited < 2_500, "it need not look everywhere: {}", hits.visited);
-        found += hits.rows.iter().filter(|hit| truth.contains(hit)).count();
-    }
-    assert!(found >= 190, "{found} of 200");
-}
-
 /// A filter may share a period with a careless sample of the rows.
 #[test]
 fn filters_with_a_period_keep_recall() {
@@ -188,24 +167,6 @@ fn filters_with_a_period_keep_recall() {
     for period in [2, 3, 47, 64] {
         let recall = built.recall(&queries, &move |row| row % period == 0);
         assert!(recall >= 0.97, "every {period}: {recall}");
-    }
-}
-
-/// Everything near is walked through before anything is found: a scan of what matches is cheaper.
-#[test]
-fn a_filter_that_leaves_out_the_surroundings_ends_in_a_scan() {
-    let mut data = clustered(6_020, 24, Distance::L2, 29);
-    let queries = data.split_off(20);
-    let built = build(data);
-    for vector in &queries {
-        let near: Vec<u32> =
-            exact_scan(built.data.block(), vector, 4_000, |_| true).rows.iter().map(|hit| hit.1).collect();
-        let far = RowSet::from_fn(6_000, |row| !near.contains(&(row as u32)));
-        let truth = exact_scan(built.data.block(), vector, 10, |row| far.contains(row)).rows;
-        let query = query(vector, 10, &far);
-        let hits = built.graph.search_by(built.data.block(), &query, Way::Filtered).unwrap();
-        assert!(hits.scanned && hits.visited < 2 * 2_000, "{} {}", hits.scanned, hits.visited);
-        assert_eq!(hits.rows, truth);
     }
 }
 

@@ -57,6 +57,8 @@ pub(super) struct Twins {
     pairs: TwinPairs,
     /// A bit per row: has it twins? Most rows don't, and a walk asks about each.
     representatives: Vec<u64>,
+    /// `(twin, representative)`, sorted.
+    nodes: TwinPairs,
 }
 
 impl Twins {
@@ -69,7 +71,9 @@ impl Twins {
         for &(row, _) in &pairs {
             representatives[row as usize / 64] |= 1 << (row % 64);
         }
-        Twins { pairs, representatives }
+        let mut nodes: TwinPairs = pairs.iter().map(|&(row, twin)| (twin, row)).collect();
+        nodes.sort_unstable();
+        Twins { pairs, representatives, nodes }
     }
 
     /// The other rows at a node's place.
@@ -90,9 +94,20 @@ impl Twins {
         &self.pairs
     }
 
+    /// Has no node another row at its place?
+    pub(super) fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// The node at a row's place: itself, unless it is a twin.
+    pub(super) fn node_of(&self, row: u32) -> u32 {
+        let found = self.nodes.binary_search_by_key(&row, |pair| pair.0);
+        found.map_or(row, |at| self.nodes[at].1)
+    }
+
     /// Bytes of memory held.
     pub(super) fn bytes(&self) -> usize {
-        self.pairs.len() * 8 + self.representatives.len() * 8
+        self.pairs.len() * 16 + self.representatives.len() * 8
     }
 }
 
@@ -108,6 +123,7 @@ mod tests {
         assert_eq!(pairs, [(0, 2), (0, 5), (1, 3)]);
         let twins = Twins::new(pairs, 6);
         let of = |row| twins.of(row).collect::<Vec<u32>>();
+        assert_eq!([0, 1, 2, 3, 5, 77].map(|row| twins.node_of(row)), [0, 1, 0, 1, 0, 77]);
         assert_eq!((of(0), of(1), of(2), of(4), of(77)), (vec![2, 5], vec![3], vec![], vec![], vec![]));
     }
 

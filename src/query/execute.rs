@@ -5,7 +5,7 @@
 //!             └─ memtable blocks ── filter ── exact scan ──┴─ top k ── payloads
 //! ```
 //! I1 every row is looked at in one place only: no id shows twice. I2 if `k` rows match, `k` come back:
-//! where a graph returns fewer, the matching rows are scanned. I3 nothing is read past the snapshot's LSN.
+//! where a graph finds fewer, the matching rows are scanned. I3 nothing is read past the snapshot's LSN.
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -173,9 +173,10 @@ impl Search<'_> {
             deadline,
         };
         let found = graph.search(vectors, &query).map_err(|error| self.timed(error))?;
-        // A walk looks only so far; whoever asks for k rows that exist gets them.
+        // A walk looks only so far; whoever asks for k rows that exist gets them. Graphs scan where they find too
+        // few, so this is for indexes that don't.
         let enough = k.min(matching.map_or(vectors.len(), RowSet::count)).min(alive_rows);
-        if found.rows.len() < enough {
+        if !found.scanned && found.rows.len() < enough {
             return Ok((scan()?, false));
         }
         scanner.note(&found.rows);

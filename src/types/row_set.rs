@@ -36,6 +36,7 @@ impl RowSet {
     }
 
     /// Is the row in the set?
+    #[inline]
     pub fn contains(&self, row: u32) -> bool {
         self.words.get(row as usize / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
     }
@@ -88,14 +89,44 @@ impl RowSet {
 
     /// The rows in the set, rising.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.words.iter().enumerate().flat_map(|(index, word)| {
-            let mut rest = *word;
-            std::iter::from_fn(move || {
-                let bit = (rest != 0).then(|| rest.trailing_zeros())?;
-                rest &= rest - 1;
-                Some(index as u32 * 64 + bit)
-            })
+        // A loop that can be inlined: a scan of what matches asks for a row every few nanoseconds.
+        let mut words = self.words.iter();
+        let (mut rest, mut first) = (0_u64, 0_u32.wrapping_sub(64));
+        std::iter::from_fn(move || {
+            while rest == 0 {
+                rest = *words.next()?;
+                first = first.wrapping_add(64);
+            }
+            let bit = rest.trailing_zeros();
+            rest &= rest - 1;
+            Some(first + bit)
         })
+    }
+
+    /// Adds up to `wanted` rows of the set to `into`, taken from all over it; the same set and `seed` give the same
+    /// rows. Some may come twice, and fewer may come than the set has.
+    ///
+    /// Words are probed in a golden-ratio sequence, which covers any stretch of them evenly. Rows with few of the
+    /// set beside them come a little too often, which a sample can bear and a count of ranks couldn't pay for.
+    pub fn sample(&self, wanted: usize, seed: u32, into: &mut Vec<u32>) {
+        /// 2^64 divided by the golden ratio.
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        /// Where all that matches lies in a sixteenth of the words, a full sample comes still.
+        const PROBES_PER_ROW: usize = 16;
+        let end = into.len() + wanted;
+        let mut at = u64::from(seed).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        for _ in 0..wanted * PROBES_PER_ROW {
+            if into.len() >= end {
+                return;
+            }
+            at = at.wrapping_add(STEP);
+            let index = ((u128::from(at) * self.words.len() as u128) >> 64) as usize;
+            let Some(&word) = self.words.get(index).filter(|word| **word != 0) else { continue };
+            // The low bits of the sequence choose where in the word to begin.
+            let turn = (at >> 7) as u32 % 64;
+            let bit = (word.rotate_right(turn).trailing_zeros() + turn) % 64;
+            into.push(index as u32 * 64 + bit);
+        }
     }
 
     /// Bit `row % 64` of word `row / 64`, for scans that test many rows; bits past the last row are 0.
@@ -147,6 +178,12 @@ mod tests {
             check(&combined(|set, _| set.not()), &|row| row % 3 != 0);
             check(&RowSet::all(rows), &|_| true);
             check(&RowSet::none(rows), &|_| false);
+            for (set, seed) in [(&thirds, 0), (&evens, 7)] {
+                let mut sample = vec![1];
+                set.sample(20, seed, &mut sample);
+                assert_eq!(sample.len(), 1 + if rows > 0 { 20 } else { 0 });
+                assert!(sample[1..].iter().all(|row| set.contains(*row)));
+            }
             if rows > 0 {
                 let mut set = RowSet::none(rows);
                 set.insert(rows as u32 - 1);
@@ -154,6 +191,29 @@ mod tests {
                 set.remove(rows as u32 - 1);
                 check(&set, &|_| false);
             }
+        }
+    }
+    #[test]
+    fn a_sample_comes_from_all_over_the_set_wherever_it_lies() {
+        for (from, to, step) in [(0, 100_000, 1), (0, 100_000, 20), (70_000, 80_000, 1), (99_000, 99_100, 3)]
+        {
+            let set = RowSet::from_fn(100_000, |row| (from..to).contains(&row) && row % step == 0);
+            let mut sample = Vec::new();
+            set.sample(64, 3, &mut sample);
+            assert!(sample.iter().all(|row| set.contains(*row)));
+            let wanted = if to - from < 1_000 { 1 } else { 64 };
+            assert!(sample.len() >= wanted, "{} of {from}..{to} by {step}", sample.len());
+            if wanted < 64 {
+                continue;
+            }
+            for quarter in 0..4 {
+                let part = from + (to - from) * quarter / 4..from + (to - from) * (quarter + 1) / 4;
+                let inside = sample.iter().filter(|row| part.contains(&(**row as usize))).count();
+                assert!((8..=24).contains(&inside), "{inside} in {part:?}");
+            }
+            let mut again = Vec::new();
+            set.sample(64, 4, &mut again);
+            assert_ne!(sample, again);
         }
     }
 }
