@@ -164,9 +164,11 @@ impl<L: Lists, T: Target, A: Fn(u32) -> bool> TwoHops<'_, L, T, A> {
             }
             self.work.looked += looked;
             met += end - unseen;
-            for at in unseen..end {
-                ids[unseen] = ids[at];
-                unseen += usize::from(visited.insert(ids[at]));
+            let first = unseen;
+            for at in first..end {
+                let row = ids[at];
+                ids[unseen] = row;
+                unseen += usize::from(visited.insert(row));
             }
         }
         ids.truncate(unseen);
