@@ -1,6 +1,6 @@
 //! Exact search of rows that are in no graph: all floats, and by the bounds of codes; one core and two.
 //!
-//! `cargo bench --bench scan`; 100,000 rows of 768 and 1,000,000 of 128, in groups as embeddings are. `read` is a
+//! `cargo bench --bench scan`: 100,000 rows of 768 and 1,000,000 of 128, in groups as embeddings are. `read` is a
 //! plain sum of the same floats: what the memory gives. With two threads each searches for itself, as under load; in
 //! `halves` two threads share one search. `code` is what coding a row costs, once.
 use std::sync::LazyLock;

@@ -19,11 +19,11 @@ use crate::types::{Distance, RowSet};
 /// Rows whose floats are fetched at once, before the bound is looked at again.
 const AT_ONCE: usize = 64;
 
-/// Components that one search may code: about a millisecond. More where it scans more: see [`ALLOWANCE_SHARE`].
+/// Components that one search may code: 1,365 rows of 768. More where it scans more: see [`ALLOWANCE_SHARE`].
 const ALLOWANCE: usize = 1 << 20;
 
 /// One component in so many that are scanned in floats may be coded, so that a long run isn't scanned slowly for
-/// hundreds of searches: a third more time for each, and after some ten most of it is coded.
+/// hundreds of searches: after ten nearly all of it is coded.
 const ALLOWANCE_SHARE: usize = 4;
 
 /// One search's exact part.
