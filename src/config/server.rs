@@ -80,6 +80,25 @@ pub struct IndexConfig {
     pub ef_search: usize,
     /// Threads per graph build; 0 takes half of the cores, so that searches keep the other half. Default 0.
     pub build_threads: usize,
+    /// What helps with the graphs of large segments. Default auto: a GPU if there is one, else nothing, which is no
+    /// loss but of time.
+    pub gpu: GpuChoice,
+    /// Rows from which on it helps. Default 50000: below that a GPU is hardly got ready when the processor is done.
+    pub gpu_rows_min: usize,
+}
+
+/// Which devices build graphs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GpuChoice {
+    /// A GPU by CUDA, else one by OpenCL.
+    Auto,
+    /// None.
+    Off,
+    /// By CUDA alone.
+    Cuda,
+    /// By OpenCL alone, also the processor's driver, which is slower than builds without it.
+    OpenCl,
 }
 
 /// `[limits]`
@@ -136,7 +155,7 @@ impl Default for MemtableConfig {
 
 impl Default for IndexConfig {
     fn default() -> Self {
-        Self { ef_search: 128, build_threads: 0 }
+        Self { ef_search: 128, build_threads: 0, gpu: GpuChoice::Auto, gpu_rows_min: 50_000 }
     }
 }
 

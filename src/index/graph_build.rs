@@ -41,7 +41,7 @@ const INSERTED_PER_BATCHED: usize = 32;
 const BATCH_MAX: usize = 4096;
 
 /// Rows that a thread takes at once.
-const ROWS_PER_JOB: usize = 16;
+pub(super) const ROWS_PER_JOB: usize = 16;
 
 /// Builds the graph of one segment on the CPU.
 #[derive(Debug, Clone)]
@@ -68,6 +68,16 @@ impl GraphBuilder {
         vectors: VectorBlock<'_>,
         control: &BuildControl,
     ) -> Result<GraphParts, IndexError> {
+        self.parts_by(vectors, control, |build, order| build.insert_all(&order.rows, &order.entries))
+    }
+
+    /// The graph in memory, its nodes linked by `link`.
+    pub(super) fn parts_by(
+        &self,
+        vectors: VectorBlock<'_>,
+        control: &BuildControl,
+        link: impl FnOnce(&mut Build<'_>, &Order) -> Result<(), IndexError>,
+    ) -> Result<GraphParts, IndexError> {
         if vectors.len() > ROWS_MAX {
             return Err(IndexError::TooLarge { rows: vectors.len() });
         }
@@ -83,13 +93,13 @@ impl GraphBuilder {
         // Entries first: until they are in, walks have fewer doors.
         let mut others: Vec<u32> = nodes.iter().copied().filter(|row| !entries.contains(row)).collect();
         space.longest_first(&mut others);
-        let order = [&entries[..], &others].concat();
+        let order = Order { rows: [&entries[..], &others].concat(), entries };
 
         let mut build = Build::new(&space, &self.params, self.threads, control);
         control.done.fetch_add(twins.len() as u64, Ordering::Relaxed);
-        build.insert_all(&order, &entries)?;
+        link(&mut build, &order)?;
         build.trim(&nodes)?;
-        let ef = build.ef;
+        let (ef, entries) = (build.ef, order.entries);
         relink_unreached(&space, &mut build.links, build.links_max, &entries, &nodes, ef)?;
         let (links_max, links) = (build.links_max, build.links);
         Ok(GraphParts {
@@ -106,6 +116,14 @@ impl GraphBuilder {
     }
 }
 
+/// The nodes, in the order in which they are inserted.
+pub(super) struct Order {
+    /// All of them, entries first.
+    pub(super) rows: Vec<u32>,
+    /// Where walks start.
+    pub(super) entries: Vec<u32>,
+}
+
 /// All rows that are nobody's twin, ascending.
 fn nodes_without(twins: &[(u32, u32)], rows: usize) -> Vec<u32> {
     let mut is_twin = vec![false; rows];
@@ -114,26 +132,27 @@ fn nodes_without(twins: &[(u32, u32)], rows: usize) -> Vec<u32> {
 }
 
 /// A graph being built.
-struct Build<'a> {
-    space: &'a Space<'a>,
-    control: &'a BuildControl,
+pub(super) struct Build<'a> {
+    pub(super) space: &'a Space<'a>,
+    pub(super) control: &'a BuildControl,
     /// Longest list when done.
     links_max: usize,
-    ef: usize,
+    /// Candidates per row.
+    pub(super) ef: usize,
     /// Lists with more slots than `links_max`: a full list is pruned once per many links, not each time.
-    links: LinksMut,
-    workers: Vec<Worker>,
+    pub(super) links: LinksMut,
+    pub(super) workers: Vec<Worker>,
 }
 
 /// One thread's memory.
 #[derive(Default)]
-struct Worker {
-    scratch: Scratch,
-    probe: Probe,
-    pruner: Pruner,
-    candidates: Vec<Near>,
-    kept: Vec<u32>,
-    distances: Vec<f32>,
+pub(super) struct Worker {
+    pub(super) scratch: Scratch,
+    pub(super) probe: Probe,
+    pub(super) pruner: Pruner,
+    pub(super) candidates: Vec<Near>,
+    pub(super) kept: Vec<u32>,
+    pub(super) distances: Vec<f32>,
 }
 
 impl<'a> Build<'a> {
@@ -155,7 +174,7 @@ impl<'a> Build<'a> {
     }
 
     /// Inserts rows in order, which starts with the entries.
-    fn insert_all(&mut self, order: &[u32], entries: &[u32]) -> Result<(), IndexError> {
+    pub(super) fn insert_all(&mut self, order: &[u32], entries: &[u32]) -> Result<(), IndexError> {
         let mut inserted = 0;
         while inserted < order.len() {
             let size = (inserted / INSERTED_PER_BATCHED).clamp(1, BATCH_MAX);
@@ -167,12 +186,18 @@ impl<'a> Build<'a> {
         Ok(())
     }
 
+    /// Links that a node gets before others link back.
+    ///
+    /// Room is left for these; each of a new node's own links may push another list over its end. Three quarters
+    /// gave the same recall per distance as all, and a third less pruning.
+    pub(super) fn links_first(&self) -> usize {
+        self.links_max * 3 / 4
+    }
+
     /// Inserts rows that don't see each other.
     fn insert(&mut self, batch: &[u32], entries: &[u32]) -> Result<(), IndexError> {
         let (space, links_max, ef, links) = (self.space, self.links_max, self.ef, self.links.view());
-        // Room is left for links back; each of a new node's own links may push another list over its end.
-        // Three quarters gave the same recall per distance as all, and a third less pruning.
-        let links_first = links_max * 3 / 4;
+        let links_first = self.links_first();
         let mut lists = vec![NONE; batch.len() * links_max];
         let jobs = batch.chunks(ROWS_PER_JOB).zip(lists.chunks_mut(ROWS_PER_JOB * links_max));
         parallel(&mut self.workers, self.control, jobs, batch.len(), |worker, (rows, lists)| {
@@ -200,7 +225,7 @@ impl<'a> Build<'a> {
     }
 
     /// Adds links `(from, to)`; lists that overflow are pruned.
-    fn link_back(&mut self, mut links: Vec<(u32, u32)>) -> Result<(), IndexError> {
+    pub(super) fn link_back(&mut self, mut links: Vec<(u32, u32)>) -> Result<(), IndexError> {
         links.sort_unstable();
         let mut overflowing: Vec<&[(u32, u32)]> = Vec::new();
         for group in links.chunk_by(|a, b| a.0 == b.0) {
@@ -252,7 +277,7 @@ impl<'a> Build<'a> {
 }
 
 /// Runs jobs on all workers. Which worker runs which job must not matter.
-fn parallel<J: Send>(
+pub(super) fn parallel<J: Send>(
     workers: &mut [Worker],
     control: &BuildControl,
     jobs: impl Iterator<Item = J> + Send,

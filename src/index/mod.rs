@@ -5,6 +5,7 @@
 //! ```
 //! I1 an index is immutable once published. I2 every row can be reached. I3 `search` returns only rows
 //! that match and are alive, nearest first, and says how many it looked at.
+mod accelerator;
 mod beam;
 mod codes;
 mod entries;
@@ -12,8 +13,12 @@ mod flat;
 mod graph_build;
 mod graph_format;
 mod graph_search;
+mod knn_build;
+#[cfg(test)]
+mod knn_build_tests;
 mod links;
 mod near;
+mod neighbours;
 mod prune;
 mod random;
 mod reach;
@@ -29,9 +34,12 @@ mod top_k;
 mod twins;
 mod walk;
 
+pub use accelerator::Accelerator;
 pub use flat::{exact_rows, exact_scan};
 pub use graph_build::GraphBuilder;
 pub use graph_search::Graph;
+pub use knn_build::KnnBuilder;
+pub use neighbours::{NO_NEIGHBOUR, Neighbours, NeighboursError, Points};
 pub use top_k::TopK;
 
 use std::path::{Path, PathBuf};

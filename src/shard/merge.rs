@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::core::Core;
-use super::upkeep::{entry_of, graph_of, open, reserve, store_manifest, swap};
+use super::upkeep::{build_bytes, entry_of, graph_of, open, reserve, store_manifest, swap};
 use crate::faults;
 use crate::flush::{self, GraphError, Plan};
 use crate::index::IndexError;
@@ -87,7 +87,7 @@ fn graph_before_service(
     if !is_walked || !flush::lacks_graph(live, &core.config.graph) {
         return Ok(None);
     }
-    let bytes = flush::build_bytes(live, &core.config.graph);
+    let bytes = build_bytes(core, live);
     let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes) else { return Ok(None) };
     let leaving = inputs.iter().map(|input| input.graph_bytes()).sum();
     match graph_of(core, live, building, leaving) {

@@ -267,7 +267,7 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
     // Whatever could not be merged must not keep graphs from being built, nor garbage from being collected.
     let lacking = view.segments.iter().find(|live| flush::lacks_graph(live, &core.config.graph));
     if let Some(live) = lacking
-        && let bytes = flush::build_bytes(live, &core.config.graph)
+        && let bytes = build_bytes(core, live)
         && let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes)
         && report(core, "graph build", build_graph(core, live, building))
     {
@@ -275,6 +275,11 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
     }
     collect(core);
     false
+}
+
+/// Bytes that building a segment's graph takes, with a device or without.
+pub(super) fn build_bytes(core: &Core, live: &LiveSegment) -> usize {
+    flush::build_bytes(live, &core.config.graph) + core.tuning.accelerator.host_bytes(live.rows() as usize)
 }
 
 fn merge_bytes(view: &View, plan: &Plan) -> usize {
@@ -330,10 +335,12 @@ pub(super) fn graph_of(
     leaving: usize,
 ) -> Result<FileMeta, GraphError> {
     let started = Instant::now();
-    let builder = GraphBuilder { params: core.config.graph, threads: core.tuning.build_threads, seed: SEED };
+    let processor =
+        GraphBuilder { params: core.config.graph, threads: core.tuning.build_threads, seed: SEED };
+    let builder = core.tuning.accelerator.builder(processor, live.rows() as usize);
     let control: &BuildControl = &core.build;
     control.done.store(0, Ordering::Relaxed);
-    let path = flush::build_graph(&core.segments_dir, live, &builder, control)?;
+    let path = flush::build_graph(&core.segments_dir, live, builder.as_ref(), control)?;
     drop(building);
     flush::open_graph(&path, live, leaving)?;
     let _ = faults::pass("shard::graph_written");
