@@ -6,7 +6,7 @@
 #   DEMO_EXIT=1        `make demo` ends after its answers instead of leaving the server up
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka build release test test-fast check fmt bench bench-index clean
+.PHONY: help demo demo-kafka build release test test-fast test-gpu check fmt bench bench-index bench-gpu clean
 
 CARGO := scripts/cargo.sh
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -39,6 +39,11 @@ test-fast: ## what needs no broker, for daily work
 	@scripts/bootstrap.sh build
 	@scripts/test.sh fast
 
+test-gpu: ## graph builds on this machine's GPU; fails where there is none
+	@scripts/bootstrap.sh build
+	PROXIMADB_REQUIRE=gpu $(CARGO) test -p proximadb-gpu --lib
+	PROXIMADB_REQUIRE=gpu $(CARGO) test --lib assemble::gpu
+
 check: ## format, import rules, clippy and docs without warnings
 	@scripts/bootstrap.sh check
 	@scripts/check.sh
@@ -54,6 +59,10 @@ bench: ## figures: see docs/benchmarks.md
 bench-index: ## the index beside hnswlib, faiss, usearch and hnsw_rs: one table, a plot per data set (DATA=folder)
 	@scripts/bootstrap.sh build
 	@scripts/bench-index.sh
+
+bench-gpu: ## graph builds with a GPU beside the processor's (BENCH_SCALE, BENCH_GPU=auto|cuda|opencl)
+	@scripts/bootstrap.sh build
+	$(CARGO) bench --bench gpu_build
 
 clean: ## delete build outputs
 	$(CARGO) clean

@@ -4,7 +4,8 @@
 #   bootstrap.sh demo     to build the slim set: a C compiler and Rust
 #   bootstrap.sh build    to build everything: also C++ and Perl (librdkafka, OpenSSL)
 #   bootstrap.sh check    to check it: also clippy and rustfmt
-#   bootstrap.sh test     to run every test: also Java and Maven (a real Kafka and registry), Python (real clients)
+#   bootstrap.sh test     to run every test: also Java and Maven (a real Kafka and registry), Python (real clients),
+#                         PoCL (OpenCL on the processor)
 #
 # As root it installs system packages with apt. Otherwise it prints the one command that does, and ends with 1.
 # Rust is taken from where it is found first: the PATH, rustup's home, rustup's installer (https://rustup.rs, into
@@ -91,6 +92,8 @@ if [ "$LEVEL" = test ]; then
   fi
   have mvn || need maven "downloads Kafka and the registry"
   have python3 || need python3 "client and reader checks"
+  # A driver of a real device does as well; the loader comes with either.
+  compgen -G '/etc/OpenCL/vendors/*.icd' >/dev/null || need pocl-opencl-icd "OpenCL on the processor"
   # ensurepip is what a minimal Debian leaves out of its venv module.
   { have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; } || need python3-venv "client and reader checks"
 fi

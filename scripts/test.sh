@@ -13,7 +13,7 @@ cd "$ROOT" || exit 1
 
 MODE=${1:-all}
 case $MODE in
-  all) export PROXIMADB_REQUIRE=${PROXIMADB_REQUIRE-kafka} ;;
+  all) export PROXIMADB_REQUIRE=${PROXIMADB_REQUIRE-kafka,opencl} ;;
   fast) export PROXIMADB_WITHOUT=kafka PROXIMADB_REQUIRE='' ;;
   *) echo "usage: $0 [all|fast]" >&2; exit 2 ;;
 esac

@@ -1,4 +1,5 @@
 //! The only place that picks concrete types: settings to a running server.
+mod gpu;
 mod pipelines;
 
 use std::net::SocketAddr;
@@ -12,12 +13,14 @@ use crate::catalog::{CatalogStore, SqliteCatalog};
 use crate::config::ServerConfig;
 use crate::config::pipeline::{PipelineSpec, SpecErrors, load};
 use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::index::Accelerator;
 use crate::memory::memory_of_machine;
 use crate::serve::{Limits, router, serve};
 use crate::shard::Tuning;
 use crate::types::ErrorKind;
 use crate::wal::LogOptions;
 
+pub use gpu::find as find_gpu;
 pub use pipelines::{PipelineError, dry_run};
 
 /// Why a server does not start.
@@ -80,6 +83,8 @@ pub struct Server {
     pub address: SocketAddr,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    /// Looks for a device for graph builds.
+    looking: Option<std::thread::JoinHandle<()>>,
     /// Held as long as the server lives.
     _lock: std::fs::File,
 }
@@ -97,7 +102,8 @@ impl Server {
         let address =
             listener.local_addr().map_err(|source| StartError::Listen { listen: config.listen, source })?;
         let specs = load_pipelines(config.pipelines.as_deref())?;
-        let engine = Arc::new(open_engine(config).await?);
+        let accelerator = Accelerator::new(config.index.gpu_rows_min);
+        let engine = Arc::new(open_engine(config, &accelerator).await?);
         let limits = Limits {
             body_bytes_max: config.limits.body_bytes_max.as_usize(),
             timeout_default: config.limits.read_timeout.0,
@@ -112,7 +118,8 @@ impl Server {
             pipelines::add(&engine, &path, spec).await?;
         }
         engine.set_ready();
-        Ok(Self { engine, address, stop, serving, _lock: lock })
+        let looking = gpu::look(&config.index, &accelerator);
+        Ok(Self { engine, address, stop, serving, looking, _lock: lock })
     }
 
     /// Adds a pipeline to the running server.
@@ -131,7 +138,13 @@ impl Server {
             tracing::warn!(%error, "the door did not close cleanly");
         }
         let engine = Arc::clone(&self.engine);
-        let _ = tokio::task::spawn_blocking(move || engine.close()).await;
+        let looking = self.looking;
+        let closing = tokio::task::spawn_blocking(move || {
+            engine.close();
+            // The process must not end while a driver is setting itself up.
+            looking.map(std::thread::JoinHandle::join)
+        });
+        let _ = closing.await;
         self.engine.catalog().close().await;
     }
 }
@@ -158,13 +171,13 @@ fn lock(dir: &Path) -> Result<std::fs::File, StartError> {
     }
 }
 
-async fn open_engine(config: &ServerConfig) -> Result<Engine, StartError> {
+async fn open_engine(config: &ServerConfig, accelerator: &Accelerator) -> Result<Engine, StartError> {
     let dir = &config.data_dir;
     let catalog = SqliteCatalog::open(&dir.join("catalog.db")).await.map_err(EngineError::from_catalog)?;
     let catalog: Arc<dyn CatalogStore> = Arc::new(catalog);
     let options = EngineOptions {
         data_dir: dir.clone(),
-        tuning: tuning(config),
+        tuning: tuning(config, accelerator),
         search_threads: match config.limits.search_threads {
             0 => cores(),
             threads => threads,
@@ -177,7 +190,7 @@ async fn open_engine(config: &ServerConfig) -> Result<Engine, StartError> {
 }
 
 #[allow(clippy::needless_update)] // tests add a field
-fn tuning(config: &ServerConfig) -> Tuning {
+fn tuning(config: &ServerConfig, accelerator: &Accelerator) -> Tuning {
     Tuning {
         memtable_bytes_max: config.memtable.bytes_max.as_usize(),
         memtable_rows_max: config.memtable.rows_max,
@@ -187,6 +200,7 @@ fn tuning(config: &ServerConfig) -> Tuning {
             0 => (cores() / 2).max(1),
             threads => threads,
         },
+        accelerator: accelerator.clone(),
         propose_timeout: config.limits.propose_timeout.0,
         log: LogOptions {
             file_bytes_max: config.log.file_bytes_max.0,

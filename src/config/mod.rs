@@ -3,5 +3,5 @@ pub mod pipeline;
 mod server;
 
 pub use server::{
-    ConfigError, IndexConfig, LimitsConfig, LogConfig, MemoryConfig, MemtableConfig, ServerConfig,
+    ConfigError, GpuChoice, IndexConfig, LimitsConfig, LogConfig, MemoryConfig, MemtableConfig, ServerConfig,
 };

@@ -83,6 +83,25 @@ pub struct IndexConfig {
     /// Share of one core that measuring recall takes at most, where collections promise it; 0 measures nothing, so
     /// `ef_search` stays where it is. Default 0.05: a sample that takes a tenth of a second is followed by two without.
     pub recall_share: f64,
+    /// What helps with the graphs of large segments. Default auto: a GPU if there is one, else nothing, which is no
+    /// loss but of time.
+    pub gpu: GpuChoice,
+    /// Rows from which on it helps. Default 50000: below that a GPU is hardly got ready when the processor is done.
+    pub gpu_rows_min: usize,
+}
+
+/// Which devices build graphs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GpuChoice {
+    /// A GPU by CUDA, else one by OpenCL.
+    Auto,
+    /// None.
+    Off,
+    /// By CUDA alone.
+    Cuda,
+    /// By OpenCL alone, also the processor's driver, which is slower than builds without it.
+    OpenCl,
 }
 
 /// `[limits]`
@@ -139,7 +158,8 @@ impl Default for MemtableConfig {
 
 impl Default for IndexConfig {
     fn default() -> Self {
-        Self { ef_search: 128, build_threads: 0, recall_share: 0.05 }
+        let (gpu, gpu_rows_min) = (GpuChoice::Auto, 50_000);
+        Self { ef_search: 128, build_threads: 0, recall_share: 0.05, gpu, gpu_rows_min }
     }
 }
 

@@ -18,6 +18,21 @@ use super::twins::{TwinPairs, find_twins, nodes_without};
 use super::{BuildControl, IndexBuilder, IndexError, VectorBlock};
 use crate::types::GraphParams;
 
+/// The nodes, in the order in which they are inserted.
+pub(super) struct Order {
+    /// All of them, entries first.
+    pub(super) rows: Vec<u32>,
+    /// Where walks start.
+    pub(super) entries: Vec<u32>,
+}
+
+impl Order {
+    /// Inserts all of them where walks say that they lie.
+    pub(super) fn insert_into(&self, build: &mut Build<'_>) -> Result<(), IndexError> {
+        build.insert_all(&self.rows, self.entries.len(), &|_, _, _| {})
+    }
+}
+
 /// Builds the graph of one segment on the CPU.
 #[derive(Debug, Clone)]
 pub struct GraphBuilder {
@@ -43,6 +58,16 @@ impl GraphBuilder {
         vectors: VectorBlock<'_>,
         control: &BuildControl,
     ) -> Result<GraphParts, IndexError> {
+        self.parts_by(vectors, control, |build, order| order.insert_into(build))
+    }
+
+    /// The graph in memory, its nodes linked by `link`.
+    pub(super) fn parts_by(
+        &self,
+        vectors: VectorBlock<'_>,
+        control: &BuildControl,
+        link: impl FnOnce(&mut Build<'_>, &Order) -> Result<(), IndexError>,
+    ) -> Result<GraphParts, IndexError> {
         if vectors.len() > ROWS_MAX {
             return Err(IndexError::TooLarge { rows: vectors.len() });
         }
@@ -58,11 +83,13 @@ impl GraphBuilder {
         // Entries first: until they are in, walks have fewer doors.
         let mut others: Vec<u32> = nodes.iter().copied().filter(|row| !entries.contains(row)).collect();
         space.longest_first(&mut others);
-        let order = [&entries[..], &others].concat();
+        let order = Order { rows: [&entries[..], &others].concat(), entries };
 
         control.done.fetch_add(twins.len() as u64, Ordering::Relaxed);
-        let lists = self.linked(&space, &order, &nodes, &entries, control)?;
-        self.finished(space, lists, entries, twins, &nodes, control)
+        let mut build = Build::new(&space, &self.params, self.threads, control);
+        link(&mut build, &order)?;
+        let lists = build.finish(&nodes, &order.entries)?;
+        self.finished(space, lists, order.entries, twins, &nodes, control)
     }
 
     /// Links all `nodes`, inserted in order. Also says how long lists may be.

@@ -56,7 +56,8 @@ pub(super) struct Build<'a> {
     pub(super) control: &'a BuildControl,
     /// Longest list when done.
     pub(super) links_max: usize,
-    ef: usize,
+    /// Candidates per row.
+    pub(super) ef: usize,
     /// Lists with more slots than `links_max`: a full list is pruned once per many links, not each time.
     pub(super) links: LinksMut,
     /// Nodes in the graph where walks start.
@@ -136,12 +137,18 @@ impl<'a> Build<'a> {
         Ok(())
     }
 
+    /// Links that a node gets before others link back.
+    ///
+    /// Room is left for these; each of a new node's own links may push another list over its end. Three quarters
+    /// gave the same recall per distance as all, and a third less pruning.
+    pub(super) fn links_first(&self) -> usize {
+        self.links_max * 3 / 4
+    }
+
     /// Inserts rows that don't see each other.
     fn insert(&mut self, batch: &[u32], hints: &Hints<'_>) -> Result<(), IndexError> {
         let (space, links_max, links, doors) = (self.space, self.links_max, self.links.view(), &self.doors);
-        // Room is left for links back; each of a new node's own links may push another list over its end.
-        // Three quarters gave the same recall per distance as all, and a third less pruning.
-        let links_first = links_max * 3 / 4;
+        let links_first = self.links_first();
         let mut lists = vec![NONE; batch.len() * links_max];
         let jobs = batch.chunks(ROWS_PER_JOB).zip(lists.chunks_mut(ROWS_PER_JOB * links_max));
         parallel(&mut self.workers, self.control, jobs, batch.len(), |worker, (rows, lists)| {
@@ -181,7 +188,7 @@ impl<'a> Build<'a> {
     }
 
     /// Adds links `(from, to)`; lists that overflow are pruned.
-    fn link_back(&mut self, mut links: Vec<(u32, u32)>) -> Result<(), IndexError> {
+    pub(super) fn link_back(&mut self, mut links: Vec<(u32, u32)>) -> Result<(), IndexError> {
         links.sort_unstable();
         let mut overflowing: Vec<&[(u32, u32)]> = Vec::new();
         for group in links.chunk_by(|a, b| a.0 == b.0) {

@@ -5,6 +5,7 @@
 //! ```
 //! I1 an index is immutable once published. I2 every row can be reached. I3 `search` returns only rows
 //! that match and are alive, nearest first, and says how many it looked at.
+mod accelerator;
 mod beam;
 mod blocks_file;
 mod choice;
@@ -21,12 +22,16 @@ mod graph_search;
 mod heal;
 mod insert;
 mod ivf;
+mod knn_build;
+#[cfg(test)]
+mod knn_build_tests;
 mod levels;
 mod links;
 mod merged;
 #[cfg(test)]
 mod merged_tests;
 mod near;
+mod neighbours;
 mod open;
 mod prune;
 #[cfg(test)]
@@ -49,11 +54,14 @@ mod twins;
 mod two_hop;
 mod walk;
 
+pub use accelerator::Accelerator;
 pub use flat::{exact_rows, exact_scan};
 pub use graph_build::GraphBuilder;
 pub use graph_search::Graph;
 pub use ivf::{Clusters, Ivf, IvfBuilder};
+pub use knn_build::KnnBuilder;
 pub use merged::{GraphMade, MergeInputs};
+pub use neighbours::{NO_NEIGHBOUR, Neighbours, NeighboursError, Points};
 pub use open::open;
 pub use scan_codes::ScanCodes;
 pub use scanner::{Run, Scanner};

@@ -13,7 +13,7 @@ use super::apply_loop::Control;
 use super::indexing::{IndexReport, Indexing};
 use super::marks::Marks;
 use super::propose::Pending;
-use crate::index::BuildControl;
+use crate::index::{Accelerator, BuildControl};
 use crate::memory::MemoryBudget;
 use crate::memtable::Rejected;
 use crate::store::{Manifest, StoreError};
@@ -34,6 +34,8 @@ pub struct Tuning {
     pub frozen_max: usize,
     /// Threads per graph build.
     pub build_threads: usize,
+    /// What helps with large ones.
+    pub accelerator: Accelerator,
     /// How long a request waits for room in the log's queue before it is told to come back.
     pub propose_timeout: Duration,
     /// The log's own settings.

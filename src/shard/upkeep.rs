@@ -285,7 +285,7 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
     due.retain(|live| wanted.built_for(live.rows()).is_some());
     due.sort_by_key(|live| (live.built().is_some(), std::cmp::Reverse(live.rows())));
     if let Some(live) = due.first()
-        && let bytes = flush::build_bytes(live, &wanted)
+        && let bytes = build_bytes(core, live)
         && let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes)
         && report(core, "graph build", build_graph(core, live, building))
     {
@@ -293,6 +293,12 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
     }
     collect(core);
     false
+}
+
+/// Bytes that building a segment's index from nothing takes, with a device or without.
+fn build_bytes(core: &Core, live: &LiveSegment) -> usize {
+    let on_top = core.tuning.accelerator.host_bytes(live.rows() as usize);
+    flush::build_bytes(live, &core.indexing.wanted()) + on_top
 }
 
 fn merge_bytes(view: &View, plan: &Plan) -> usize {
@@ -326,7 +332,8 @@ fn report(core: &Core, work: &str, outcome: Result<(), GraphError>) -> bool {
 fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>, building: Charge) -> Result<(), GraphError> {
     let _writing = core.writers.read();
     let made = make_graph(core, live, building, live.graph_bytes(), |path, builder, control| {
-        flush::build_graph(path, live, builder, control)?;
+        let builder = core.tuning.accelerator.builder(builder.clone(), live.rows() as usize);
+        flush::build_graph(path, live, builder.as_ref(), control)?;
         Ok(GraphMade::FromNothing { reason: "it had none, or another is wanted" })
     })?;
     let mut manifest = core.manifest.lock();

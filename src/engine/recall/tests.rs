@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::random::Random;
 use crate::catalog::MemoryCatalog;
 use crate::engine::{Collection, CollectionPatch, Engine, EngineOptions, NewCollection, Wait};
+use crate::index::Accelerator;
 use crate::query::{Nearest, PayloadSelection, ReadOptions, SearchRequest};
 use crate::shard::Tuning;
 use crate::types::{Distance, GraphParams, IndexKind, PointId, RecallTarget, WriteBatch};
@@ -23,6 +24,7 @@ fn options(dir: &std::path::Path) -> EngineOptions {
             memtable_age_max: Duration::from_secs(3600),
             frozen_max: 2,
             build_threads: 2,
+            accelerator: Accelerator::new(0),
             propose_timeout: Duration::from_secs(10),
             log: LogOptions::default(),
         },

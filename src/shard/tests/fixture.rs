@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::flush::{SegmentStats, plan};
+use crate::index::Accelerator;
 use crate::memory::MemoryBudget;
 use crate::shard::{Shard, Tuning};
 use crate::types::{
@@ -18,6 +19,7 @@ pub fn tuning() -> Tuning {
         memtable_age_max: Duration::from_secs(3600),
         frozen_max: 1,
         build_threads: 1,
+        accelerator: Accelerator::new(0),
         propose_timeout: Duration::from_secs(10),
         log: LogOptions { file_bytes_max: 4096, ..LogOptions::default() },
     }
