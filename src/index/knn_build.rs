@@ -170,7 +170,7 @@ impl KnnBuilder {
 /// Positions from a device are not believed before they were looked at: a wrong one would be a panic here.
 fn check(count: usize, first: usize, k: usize, found: &[u32]) -> Result<(), Stopped> {
     let end = first + found.len() / k;
-    let fits = found.len() % k == 0 && end <= count;
+    let fits = found.len().is_multiple_of(k) && end <= count;
     let real = |(list, own): (&[u32], usize)| {
         list.iter().all(|&at| at == NO_NEIGHBOUR || (at as usize) < count && at as usize != own)
     };
