@@ -1,5 +1,6 @@
 //! Where ProximaDB's index is called, and nowhere else.
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proximadb::index::{
     BuildControl, Graph, GraphBuilder, IndexBuilder, IndexQuery, VectorBlock, VectorIndex, exact_rows,
@@ -18,12 +19,13 @@ pub struct Ours {
     graph: Option<Graph>,
     /// Is the graph's file to be mapped, rather than read into memory?
     mapped: bool,
+    scans: AtomicU64,
 }
 
 impl Ours {
     /// Nothing built or opened yet.
     pub fn new(data: DataSet, mapped: bool) -> Self {
-        Self { data, graph: None, mapped }
+        Self { data, graph: None, mapped, scans: AtomicU64::new(0) }
     }
 
     fn block(&self) -> VectorBlock<'_> {
@@ -46,12 +48,13 @@ impl Ours {
             deadline: None,
         };
         let mut hits = graph.search(block, &query)?;
-        if hits.rows.len() < want.k.min(matching.map_or(alive_rows, Mask::count)) {
+        if !hits.scanned && hits.rows.len() < want.k {
             hits = match matching {
                 Some(matching) => exact_rows(block, vector, want.k, matching.iter()),
                 None => exact_scan(block, vector, want.k, |_| true),
             };
         }
+        self.scans.fetch_add(u64::from(hits.scanned), Ordering::Relaxed);
         into.extend(hits.rows.iter().map(|hit| hit.1));
         Ok(())
     }
@@ -85,5 +88,9 @@ impl Engine for Ours {
 
     fn filter(&self, query: &[f32], mask: &Mask, want: Want, into: &mut Vec<u32>) -> Result<()> {
         self.find(query, Some(mask), want, into)
+    }
+
+    fn scans(&self) -> Option<u64> {
+        Some(self.scans.load(Ordering::Relaxed))
     }
 }
