@@ -7,14 +7,14 @@ use super::two_hop::Work;
 use crate::types::RowSet;
 
 /// A row in a scan: what it takes whatever its length, and per byte of its code.
-const ROW: f64 = 4.0;
-const ROW_BYTE: f64 = 0.075;
+const ROW: f64 = 1.0;
+const ROW_BYTE: f64 = 0.098;
 
 /// A distance in a walk, to rows that lie anywhere, a few at a time, the found kept in order; in rows of a scan.
 const DISTANCE: f64 = 1.7;
 
 /// A link looked at while stepping over refused nodes.
-const LOOK: f64 = 5.0;
+const LOOK: f64 = 6.0;
 
 /// Distances of a walk that needs no candidates, and per candidate kept. Measured: 333 at 14, 548 at 32.
 const DISTANCES: f64 = 170.0;

@@ -286,7 +286,14 @@ proptest! {
         let k = k.min(rows);
         let ef_search = ef_search.clamp(k, rows);
         let query = IndexQuery {
-            vector: &vector, k, ef_search, matching: Some(&matching), alive: &alive, alive_rows, codes: CodedSearch::default(), deadline: None,
+            vector: &vector,
+            k,
+            ef_search,
+            matching: Some(&matching),
+            alive: &alive,
+            alive_rows,
+            codes: CodedSearch::default(),
+            deadline: None,
         };
         let way = [Way::Plain, Way::TwoHops, Way::Through, Way::Scan][way];
         let choice = Choice { way, ..choose(&query, rows, 1 << 12) };

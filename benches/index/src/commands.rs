@@ -30,6 +30,10 @@ pub trait Engine: Sync {
     fn search(&self, query: &[f32], want: Want, into: &mut Vec<u32>) -> Result<()>;
     /// The same among the rows that a mask admits.
     fn filter(&self, query: &[f32], mask: &Mask, want: Want, into: &mut Vec<u32>) -> Result<()>;
+    /// Searches so far that looked at all rows that match, if the engine tells.
+    fn scans(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// One engine over one data set.
@@ -103,7 +107,7 @@ impl Session {
             Some(query) => self.engine.search(query, want, into),
             None => Err("no such query".into()),
         };
-        measured(command, path, queries.len(), want.k, call)
+        measured(command, path, queries.len(), want.k, call, || None)
     }
 
     /// The same with one mask per query.
@@ -117,19 +121,28 @@ impl Session {
             (Some(query), Some(mask)) => self.engine.filter(query, mask, want, into),
             _ => Err("no such query".into()),
         };
-        measured(command, path, masks.len(), want.k, call)
+        measured(command, path, masks.len(), want.k, call, || self.engine.scans())
     }
 }
 
-fn measured<F>(command: &Value, path: &Path, count: usize, k: usize, call: F) -> Result<Value>
+fn measured<F>(
+    command: &Value,
+    path: &Path,
+    count: usize,
+    k: usize,
+    call: F,
+    scans: impl Fn() -> Option<u64>,
+) -> Result<Value>
 where
     F: Fn(usize, &mut Vec<u32>) -> Result<()> + Sync,
 {
+    let scans_before = scans();
     let mut found = Vec::with_capacity(count * k);
     for at in 0..count {
         call(at, &mut found)?;
         found.resize((at + 1) * k, u32::MAX);
     }
+    let scanned = scans().zip(scans_before).map(|(after, before)| (after - before) as f64 / count as f64);
     let bytes: Vec<u8> = found.iter().flat_map(|row| row.to_le_bytes()).collect();
     std::fs::write(path, bytes)?;
     let once = |at: usize| call(at, &mut Vec::with_capacity(k));
@@ -140,6 +153,7 @@ where
     }
     answer["memory"] = measure::memory();
     answer["count"] = count.into();
+    answer["scanned"] = scanned.into();
     Ok(answer)
 }
 

@@ -1,5 +1,6 @@
 //! Where ProximaDB's index is called, and nowhere else.
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proximadb::index::{
     BuildControl, Clusters, Graph, GraphBuilder, IndexBuilder, IndexQuery, Ivf, IvfBuilder, VectorBlock,
@@ -27,12 +28,14 @@ pub struct Ours {
     /// Is the index's file to be mapped, rather than read into memory?
     mapped: bool,
     codes: CodedSearch,
+    scans: AtomicU64,
 }
 
 impl Ours {
     /// Nothing built or opened yet.
     pub fn new(data: DataSet, kind: Kind, mapped: bool) -> Self {
-        Self { data, kind, index: None, mapped, codes: CodedSearch::default() }
+        let (codes, scans) = (CodedSearch::default(), AtomicU64::new(0));
+        Self { data, kind, index: None, mapped, codes, scans }
     }
 
     fn block(&self) -> VectorBlock<'_> {
@@ -56,12 +59,13 @@ impl Ours {
             deadline: None,
         };
         let mut hits = index.search(block, &query)?;
-        if hits.rows.len() < want.k.min(matching.map_or(alive_rows, Mask::count)) {
+        if !hits.scanned && hits.rows.len() < want.k {
             hits = match matching {
                 Some(matching) => exact_rows(block, vector, want.k, matching.iter()),
                 None => exact_scan(block, vector, want.k, |_| true),
             };
         }
+        self.scans.fetch_add(u64::from(hits.scanned), Ordering::Relaxed);
         into.extend(hits.rows.iter().map(|hit| hit.1));
         Ok(())
     }
@@ -109,5 +113,9 @@ impl Engine for Ours {
 
     fn filter(&self, query: &[f32], mask: &Mask, want: Want, into: &mut Vec<u32>) -> Result<()> {
         self.find(query, Some(mask), want, into)
+    }
+
+    fn scans(&self) -> Option<u64> {
+        Some(self.scans.load(Ordering::Relaxed))
     }
 }
