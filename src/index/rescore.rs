@@ -39,6 +39,7 @@ impl<'a> Rescore<'a> {
     }
 
     /// Takes what a walk has found for exact: faster by the look at full vectors, and wrong by what codes are.
+    /// A scan looks all the same.
     pub(super) fn believe(&mut self) {
         self.believed = true;
     }
@@ -95,6 +96,18 @@ impl<'a> Rescore<'a> {
             }
             return;
         }
+        self.look(found, ids, distances, take);
+    }
+
+    /// The same, whether estimates are taken for exact or not. Without codes it looks at all of `found`.
+    pub(super) fn look(
+        &self,
+        found: &[Near],
+        ids: &mut Vec<u32>,
+        distances: &mut Vec<f32>,
+        mut take: impl FnMut(f32, u32) -> Option<f32>,
+    ) {
+        let mut bound = f32::INFINITY;
         for found in found.chunks(AT_ONCE) {
             ids.clear();
             let near = found.iter().filter(|near| self.may_be_within(near.row(), near.distance(), bound));

@@ -62,7 +62,7 @@ pub(super) fn scan(
     near.retain(|near| rescore.may_be_within(near.row(), near.distance(), bound));
     near.sort_unstable();
     let mut top = TopK::new(query.k);
-    rescore.run(near, ids, distances, |distance, row| {
+    rescore.look(near, ids, distances, |distance, row| {
         top.push(distance, row);
         Some(top.bound())
     });
