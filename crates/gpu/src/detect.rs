@@ -75,8 +75,7 @@ pub struct Found {
     pub missing: Vec<(Kind, GpuError)>,
 }
 
-/// One at a time: drivers set themselves up in their first calls, and not all of them stand two of those at once
-/// (PoCL 3.1 ends the process).
+/// One thread at a time sets drivers up: not all of them say that they bear more.
 fn alone() -> MutexGuard<'static, ()> {
     static DRIVERS: Mutex<()> = Mutex::new(());
     DRIVERS.lock().unwrap_or_else(PoisonError::into_inner)
