@@ -7,6 +7,7 @@ use proximadb_kernels::distance;
 
 use super::EngineError;
 use super::order::Page;
+use super::pace::Pace;
 use super::recall::{Recall, RecallReport};
 use super::search_pool::SearchPool;
 use crate::query::{
@@ -56,6 +57,8 @@ pub struct Collection {
     config: ArcSwap<CollectionConfig>,
     shard: Arc<Shard>,
     searches: Arc<SearchPool>,
+    /// Of searches without a filter, which cost about the same each.
+    pace: Arc<Pace>,
     recall: Recall,
     /// One change of the configuration at a time.
     editing: tokio::sync::Mutex<()>,
@@ -70,7 +73,7 @@ impl Collection {
     ) -> Self {
         let recall = Recall::new(&config, ef_search_default, shard.budget());
         let (config, editing) = (ArcSwap::from_pointee(config), tokio::sync::Mutex::default());
-        Self { config, shard, searches, recall, editing }
+        Self { config, shard, searches, pace: Arc::new(Pace::new()), recall, editing }
     }
 
     /// What the catalog holds.
@@ -242,8 +245,25 @@ impl Collection {
         Ok(batch)
     }
 
-    /// Searches.
+    /// Searches: on this thread, if it is likely to take less than handing it over.
     pub async fn search(self: &Arc<Self>, request: SearchRequest) -> Result<SearchAnswer, EngineError> {
+        let is_usual = !request.exact && request.filter.is_none();
+        self.search_as(request, is_usual).await
+    }
+
+    /// The same for one of several searches that somebody waits for at once: all threads share them.
+    pub async fn search_beside_others(
+        self: &Arc<Self>,
+        request: SearchRequest,
+    ) -> Result<SearchAnswer, EngineError> {
+        self.search_as(request, false).await
+    }
+
+    async fn search_as(
+        self: &Arc<Self>,
+        request: SearchRequest,
+        here_if_short: bool,
+    ) -> Result<SearchAnswer, EngineError> {
         let deadline = self.wait_fresh(&request.read).await?;
         let (snapshot, mut freshness) = self.dated_snapshot();
         let config = self.config();
@@ -269,7 +289,11 @@ impl Collection {
                 Search { request: &request, vector: &vector, distance, except, deadline, ef_search_default };
             Ok::<_, EngineError>(search.run(&snapshot)?)
         };
-        let found = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
+        let ran = match here_if_short {
+            true => self.searches.run_here_if_short(&self.pace, work).await,
+            false => self.searches.run(work).await,
+        };
+        let found = ran.map_err(|error| self.refused_search(error))??;
         freshness.scanned_fraction = found.scanned_fraction;
         Ok(SearchAnswer { hits: found.hits, freshness })
     }

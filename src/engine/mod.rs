@@ -14,6 +14,7 @@ mod edit;
 mod error;
 mod memory_keeper;
 mod order;
+mod pace;
 mod recall;
 mod search_pool;
 

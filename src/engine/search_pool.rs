@@ -1,9 +1,13 @@
-//! Threads that search. CPU work stays off the threads that serve sockets.
+//! Threads that search. Long CPU work stays off the threads that serve sockets.
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
+
+use super::pace::Pace;
 
 /// Searches waiting per thread before the next is refused: at a millisecond each, a quarter of a second's queue.
 const QUEUE_PER_THREAD: usize = 256;
@@ -35,10 +39,7 @@ impl SearchPool {
                 std::thread::Builder::new().name(format!("search-{number}")).spawn(move || {
                     for job in jobs {
                         // A job that panics drops its reply, which the caller sees; the thread lives on.
-                        if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                            metrics::counter!("proximadb_search_panics_total").increment(1);
-                            tracing::error!("a search panicked; its caller got an error");
-                        }
+                        let _ = caught(job);
                     }
                 })
             })
@@ -66,6 +67,28 @@ impl SearchPool {
         answer.await.map_err(|_| PoolError::Closed)
     }
 
+    /// Runs a job on this thread if such jobs have been short lately, else on one of the pool's.
+    pub(super) async fn run_here_if_short<T: Send + 'static>(
+        &self,
+        pace: &Arc<Pace>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PoolError> {
+        let own = Arc::clone(pace);
+        let timed = move || {
+            let started = Instant::now();
+            let done = work();
+            own.note(started.elapsed());
+            done
+        };
+        if !pace.is_short() {
+            return self.run(timed).await;
+        }
+        match self.queue.read().is_some() {
+            true => caught(timed).ok_or(PoolError::Closed),
+            false => Err(PoolError::Closed),
+        }
+    }
+
     /// Finishes what is queued and stops.
     pub fn close(&self) {
         self.queue.write().take();
@@ -75,9 +98,22 @@ impl SearchPool {
     }
 }
 
+/// What a job returns; `None` if it panicked.
+fn caught<T>(job: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(job)).ok();
+    if done.is_none() {
+        metrics::counter!("proximadb_search_panics_total").increment(1);
+        tracing::error!("a search panicked; its caller got an error");
+    }
+    done
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -87,5 +123,30 @@ mod tests {
         assert_eq!(pool.run(|| 7).await, Ok(7));
         pool.close();
         assert_eq!(pool.run(|| 7).await, Err(PoolError::Closed));
+    }
+
+    #[tokio::test]
+    async fn short_searches_run_on_their_callers_thread_and_long_ones_do_not() {
+        let (pool, pace) = (SearchPool::start(1).unwrap(), Arc::new(Pace::new()));
+        let here = thread::current().id();
+        let ran_here = async |work: fn()| {
+            let thread = pool.run_here_if_short(&pace, move || (work(), thread::current().id()).1).await;
+            thread.unwrap() == here
+        };
+        assert!(!ran_here(|| ()).await);
+        while !pace.is_short() {
+            ran_here(|| ()).await;
+        }
+        assert!(ran_here(|| thread::sleep(Duration::from_millis(50))).await);
+        assert!(!ran_here(|| ()).await);
+        while !pace.is_short() {
+            ran_here(|| ()).await;
+        }
+        assert_eq!(
+            pool.run_here_if_short(&pace, || -> u32 { panic!("on purpose") }).await,
+            Err(PoolError::Closed)
+        );
+        pool.close();
+        assert_eq!(pool.run_here_if_short(&pace, || 7).await, Err(PoolError::Closed));
     }
 }

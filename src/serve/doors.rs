@@ -97,6 +97,20 @@ pub(super) async fn ask(collection: &Arc<Collection>, ask: Ask) -> Result<(Vec<H
             let answer = collection.search(request).await?;
             Ok((answer.hits, answer.freshness))
         }
+        page => ask_beside_others(collection, page).await,
+    }
+}
+
+/// The same for one of several that a request asks at once.
+pub(super) async fn ask_beside_others(
+    collection: &Arc<Collection>,
+    ask: Ask,
+) -> Result<(Vec<Hit>, Freshness), ApiError> {
+    match ask {
+        Ask::Search(request) => {
+            let answer = collection.search_beside_others(request).await?;
+            Ok((answer.hits, answer.freshness))
+        }
         Ask::Page { filter, skip, limit, with_payload, with_vector, read } => {
             let limit = limit.saturating_add(skip);
             let request = ScrollRequest { filter, limit, offset: None, with_payload, with_vector, read };

@@ -9,7 +9,7 @@ use tonic::{Request, Streaming};
 
 use super::{Reply, Service, convert, deadline, reply, stream};
 use crate::engine::Collection;
-use crate::query::{PayloadEdit, PayloadSelection, ScrollRequest, SearchRequest};
+use crate::query::{PayloadEdit, PayloadSelection, ScrollRequest, SearchAnswer};
 use crate::serve::batch::BatchBuilder;
 use crate::serve::doors::{self, receipt};
 use crate::serve::error_map::ApiError;
@@ -40,16 +40,11 @@ impl Service {
     }
 }
 
-async fn search(
-    collection: &Arc<Collection>,
-    request: SearchRequest,
-    with_freshness: bool,
-) -> Result<v1::QueryResponse, ApiError> {
-    let answer = collection.search(request).await?;
-    Ok(v1::QueryResponse {
+fn response(answer: SearchAnswer, with_freshness: bool) -> v1::QueryResponse {
+    v1::QueryResponse {
         hits: answer.hits.into_iter().map(convert::hit).collect(),
         freshness: with_freshness.then(|| convert::freshness(answer.freshness)),
-    })
+    }
 }
 
 #[tonic::async_trait]
@@ -143,7 +138,7 @@ impl Points for Service {
             let limits = &self.0.limits;
             let (request, with_freshness) =
                 convert::search(query, &collection.config(), deadline, limits, "")?;
-            search(&collection, request, with_freshness).await
+            Ok(response(collection.search(request).await?, with_freshness))
         };
         reply(answered.await)
     }
@@ -168,9 +163,13 @@ impl Points for Service {
                 }
                 requests.push(convert::search(query, &collection.config(), deadline, limits, &at)?);
             }
-            let answers = requests
-                .into_iter()
-                .map(|(request, with_freshness)| search(&collection, request, with_freshness));
+            let answers = requests.into_iter().map(|(request, with_freshness)| {
+                let collection = &collection;
+                async move {
+                    let answer = collection.search_beside_others(request).await?;
+                    Ok::<_, ApiError>(response(answer, with_freshness))
+                }
+            });
             Ok(v1::QueryBatchResponse { answers: try_join_all(answers).await? })
         };
         reply(answered.await)

@@ -80,7 +80,7 @@ pub async fn query_batch(
     let answers = asked.into_iter().map(|(ask, with_freshness)| {
         let collection = &collection;
         async move {
-            let (hits, freshness) = doors::ask(collection, ask).await?;
+            let (hits, freshness) = doors::ask_beside_others(collection, ask).await?;
             let mut answer = json!(QueryResult::new(hits));
             if with_freshness {
                 answer["freshness"] = json!(freshness);
@@ -121,7 +121,7 @@ pub async fn search_batch(
     let answers = asked.into_iter().map(|(ask, _)| {
         let collection = &collection;
         async move {
-            let (hits, _) = doors::ask(collection, ask).await?;
+            let (hits, _) = doors::ask_beside_others(collection, ask).await?;
             Ok::<_, ApiError>(hits.into_iter().map(ScoredPoint::from).collect())
         }
     });
