@@ -77,7 +77,30 @@ impl IndexBuilder for IvfBuilder {
     }
 }
 
+/// Rows cluster by cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterOrder {
+    /// Their numbers in the block that was given.
+    pub rows: Vec<u32>,
+    /// The place of each cluster's first row.
+    pub starts: Vec<u32>,
+}
+
 impl IvfBuilder {
+    /// Does what `build` does, but for rows that are going to be stored cluster by cluster: the file gives them
+    /// the numbers that they will have. Returns the order.
+    pub fn build_in_order(
+        &self,
+        vectors: VectorBlock<'_>,
+        path: &Path,
+        control: &BuildControl,
+    ) -> Result<ClusterOrder, IndexError> {
+        let mut parts = self.parts(vectors, control, GROUPED_ABOVE)?;
+        let order = put_in_order(&mut parts);
+        format::write(path, &parts)?;
+        Ok(order)
+    }
+
     /// The index in memory.
     pub(super) fn parts(
         &self,
@@ -193,6 +216,24 @@ impl IvfBuilder {
         parts.records = records;
         Ok(())
     }
+}
+
+/// Numbers rows by their places.
+pub(super) fn put_in_order(parts: &mut IvfParts) -> ClusterOrder {
+    let stride = parts.quantizer.as_ref().map(Quantizer::stride);
+    let mut rows = Vec::with_capacity(parts.rows);
+    let mut rest = parts.records.as_mut_slice();
+    for places in parts.offsets.windows(2) {
+        let count = (places[1] - places[0]) as usize;
+        let (record, others) = std::mem::take(&mut rest).split_at_mut(RecordLayout::new(count, stride).end);
+        rest = others;
+        for (bytes, place) in record[..4 * count].as_chunks_mut::<4>().0.iter_mut().zip(places[0]..) {
+            rows.push(u32::from_le_bytes(*bytes));
+            *bytes = place.to_le_bytes();
+        }
+    }
+    let starts = parts.offsets[..parts.offsets.len() - 1].to_vec();
+    ClusterOrder { rows, starts }
 }
 
 fn write_rows(cluster: &Cluster, record: &mut [u8]) {

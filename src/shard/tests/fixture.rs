@@ -40,7 +40,12 @@ pub fn config() -> CollectionConfig {
 }
 
 pub fn open(dir: &Path) -> Shard {
-    Shard::open(dir, config(), tuning(), &MemoryBudget::unlimited()).unwrap()
+    open_as(dir, IndexKind::Hnsw)
+}
+
+pub fn open_as(dir: &Path, index: IndexKind) -> Shard {
+    let config = CollectionConfig { index, ..config() };
+    Shard::open(dir, config, tuning(), &MemoryBudget::unlimited()).unwrap()
 }
 
 pub fn runtime() -> tokio::runtime::Runtime {
