@@ -34,7 +34,7 @@ impl GraphError {
 pub fn build_bytes(rows: u32, dim: usize, wanted: &IndexSpec) -> usize {
     let rows = rows as usize;
     if wanted.kind == IndexKind::Ivf {
-        return Clusters::Auto.build_bytes(rows, dim);
+        return Clusters::from(wanted.clusters).build_bytes(rows, dim);
     }
     let params = &wanted.graph;
     let links = 2 * params.m as usize;

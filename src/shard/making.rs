@@ -59,8 +59,9 @@ impl<'a> Making<'a> {
 
     /// Builds clusters as they are wanted.
     pub fn cluster_builder(&self) -> IvfBuilder {
-        let (quantization, threads) = (self.begun.built.quantization, self.core.tuning.build_threads);
-        IvfBuilder { clusters: Clusters::Auto, quantization, threads, seed: SEED }
+        let Built { quantization, clusters, .. } = self.begun.built;
+        let (clusters, threads) = (Clusters::from(clusters), self.core.tuning.build_threads);
+        IvfBuilder { clusters, quantization, threads, seed: SEED }
     }
 
     /// It has come to its end, good or bad.

@@ -12,7 +12,7 @@ use crate::index::links::ROWS_MAX;
 use crate::index::near::Near;
 use crate::index::space::Space;
 use crate::index::{BuildControl, IndexBuilder, IndexError, VectorBlock};
-use crate::types::Quantization;
+use crate::types::{IndexSpec, Quantization};
 
 /// Clusters per square root of the rows. Fewer make each probe longer, more make ranking their centroids
 /// dearer than what is read; see `docs/decisions/0018-ivf.md` for figures.
@@ -28,8 +28,8 @@ const QUERIES: usize = 64;
 /// … and the nearest clusters that they are compared with.
 const CLUSTERS_PER_QUERY: usize = 4;
 
-/// Most clusters: beyond it ranking their centroids takes longer than what they save.
-const CLUSTERS_MAX: usize = 1 << 16;
+/// Most clusters.
+const CLUSTERS_MAX: usize = *IndexSpec::CLUSTERS.end() as usize;
 
 /// How many clusters a segment's rows are put into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +39,12 @@ pub enum Clusters {
     Auto,
     /// About so many: empty ones are dropped, and those far larger than most are split.
     Count(u32),
+}
+
+impl From<Option<u32>> for Clusters {
+    fn from(asked: Option<u32>) -> Self {
+        asked.map_or(Self::Auto, Self::Count)
+    }
 }
 
 impl Clusters {

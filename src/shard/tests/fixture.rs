@@ -33,6 +33,7 @@ pub fn config() -> CollectionConfig {
         distance: Distance::L2,
         graph: GraphParams { m: 4, ef_construct: 16, full_scan_threshold: 30, ..GraphParams::default() },
         index: IndexKind::Hnsw,
+        clusters: None,
         recall_target: None,
         ef_search: None,
         created_ms: 0,
