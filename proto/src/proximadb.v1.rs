@@ -62,6 +62,9 @@ pub struct CreateCollectionRequest {
     pub recall_target: ::core::option::Option<f64>,
     #[prost(enumeration = "IndexKind", tag = "6")]
     pub index: i32,
+    /// Of INDEX_KIND_IVF: about so many clusters per segment, 1 to 65,536. Unset: twice the square root of its rows.
+    #[prost(uint32, optional, tag = "7")]
+    pub clusters: ::core::option::Option<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateCollectionResponse {}
@@ -80,6 +83,12 @@ pub struct UpdateCollectionRequest {
     pub graph: ::core::option::Option<GraphParams>,
     #[prost(enumeration = "IndexKind", tag = "5")]
     pub index: i32,
+    /// See CreateCollectionRequest. Unset: as it is.
+    #[prost(uint32, optional, tag = "6")]
+    pub clusters: ::core::option::Option<u32>,
+    /// Leaves the number of clusters to segments again; not together with clusters.
+    #[prost(bool, tag = "7")]
+    pub remove_clusters: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateCollectionResponse {}
@@ -112,6 +121,9 @@ pub struct CollectionConfig {
     pub recall_target: ::core::option::Option<f64>,
     #[prost(enumeration = "IndexKind", tag = "8")]
     pub index: i32,
+    /// See CreateCollectionRequest.
+    #[prost(uint32, optional, tag = "9")]
+    pub clusters: ::core::option::Option<u32>,
 }
 /// Where an index stands: what is wanted is in the configuration.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -144,6 +156,9 @@ pub struct SegmentIndex {
     /// Rows done of what is wanted.
     #[prost(uint64, tag = "7")]
     pub rows_done: u64,
+    /// Of clusters: the number that was asked for; unset where none was.
+    #[prost(uint32, optional, tag = "8")]
+    pub clusters: ::core::option::Option<u32>,
 }
 /// How a recall target is held.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]

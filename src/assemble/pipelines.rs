@@ -12,7 +12,7 @@ use crate::ingest::{Bounds, DryRun, DryRunError, Ingest, Parts, PartsError};
 use crate::shard::Shard;
 use crate::source::file::FileSource;
 use crate::source::{PositionLookup, Source, SourceError};
-use crate::types::{Distance, ErrorKind, IndexKind, PartitionPosition, RecallTarget};
+use crate::types::{Distance, ErrorKind, PartitionPosition, RecallTarget};
 
 /// Why a pipeline cannot be added.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +133,8 @@ async fn collection(
                 dim: given,
                 distance: create.distance,
                 graph: create.hnsw,
-                index: IndexKind::default(),
+                index: create.index.kind,
+                clusters: create.index.clusters,
                 recall_target: create.recall_target.and_then(|share| RecallTarget::new(share).ok()),
             };
             engine.create_collection(new).await.map_err(|error| in_engine(spec, error))?

@@ -15,6 +15,7 @@ pub(crate) fn config(name: &str) -> CollectionConfig {
         distance: Distance::Cosine,
         graph: GraphParams::default(),
         index: IndexKind::default(),
+        clusters: None,
         recall_target: None,
         ef_search: None,
         created_ms: 1_700_000_000_000,
@@ -78,7 +79,8 @@ async fn collections(catalog: &dyn CatalogStore) {
     let error = catalog.update_collection(&b, &late).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "b has changed since: {error}");
     assert_eq!(catalog.collection("b").await.unwrap(), changed, "a late edit takes nothing back");
-    let promised = CollectionConfig { ef_search: Some(48), index: IndexKind::Flat, ..late };
+    let (index, clusters) = (IndexKind::Ivf, Some(64));
+    let promised = CollectionConfig { ef_search: Some(48), index, clusters, ..late };
     catalog.update_collection(&changed, &promised).await.unwrap();
     assert_eq!(catalog.collection("b").await.unwrap(), promised);
     let anew = CollectionConfig { id: CollectionId(Uuid::now_v7()), ..promised.clone() };

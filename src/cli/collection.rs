@@ -45,6 +45,12 @@ pub struct CreateArgs {
     /// How vectors are compared.
     #[arg(long, value_enum, default_value_t = DistanceArg::Cosine)]
     distance: DistanceArg,
+    /// The kind of index [default: hnsw].
+    #[arg(long, value_enum)]
+    index: Option<IndexArg>,
+    /// With `--index ivf`: about so many clusters per segment [default: twice the square root of its rows].
+    #[arg(long)]
+    clusters: Option<u32>,
     /// Half of a graph node's links [default: 16].
     #[arg(long)]
     m: Option<u32>,
@@ -75,6 +81,12 @@ pub struct UpdateArgs {
     /// The kind of index.
     #[arg(long, value_enum)]
     index: Option<IndexArg>,
+    /// Of the kind ivf: about so many clusters per segment.
+    #[arg(long, conflicts_with = "no_clusters")]
+    clusters: Option<u32>,
+    /// As many clusters per segment as its rows ask for.
+    #[arg(long)]
+    no_clusters: bool,
     /// Half of a graph node's links.
     #[arg(long)]
     m: Option<u32>,
@@ -102,6 +114,16 @@ enum IndexArg {
     Hnsw,
     /// Clusters per segment.
     Ivf,
+}
+
+impl IndexArg {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Flat => "flat",
+            Self::Hnsw => "hnsw",
+            Self::Ivf => "ivf",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -176,6 +198,7 @@ async fn list(args: &ClientArgs) -> Result<(), ClientError> {
 async fn create(args: &CreateArgs) -> Result<(), ClientError> {
     let body = json!({
         "vectors": {"size": args.dim, "distance": args.distance.name()},
+        "index": {"kind": args.index.map(IndexArg::name), "clusters": args.clusters},
         "hnsw_config": {
             "m": args.m,
             "ef_construct": args.ef_construct,
@@ -204,12 +227,10 @@ async fn update(args: &UpdateArgs) -> Result<(), ClientError> {
         },
     });
     if let Some(index) = args.index {
-        let kind = match index {
-            IndexArg::Flat => "flat",
-            IndexArg::Hnsw => "hnsw",
-            IndexArg::Ivf => "ivf",
-        };
-        body["index"] = json!({ "kind": kind });
+        body["index"]["kind"] = json!(index.name());
+    }
+    if args.clusters.is_some() || args.no_clusters {
+        body["index"]["clusters"] = json!(args.clusters);
     }
     if args.recall_target.is_some() || args.no_recall_target {
         body["recall_target"] = json!(args.recall_target);
@@ -297,9 +318,10 @@ fn quantization(text: &str) -> Result<Quantization, String> {
     }
 }
 
-/// `hnsw, m 16, ef_construct 100, building: 43 % of the rows are done`; the other kinds have a name only.
+/// `hnsw, m 16, ef_construct 100, building: 43 % of the rows are done`.
 fn index_line(index: &Value) -> String {
     let kind = match index["kind"].as_str() {
+        Some("ivf") if index["clusters"].is_u64() => format!("ivf, clusters {}", index["clusters"]),
         Some(kind @ ("flat" | "ivf")) => kind.to_string(),
         _ => {
             let params = &index["params"];

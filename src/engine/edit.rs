@@ -15,6 +15,8 @@ pub struct CollectionPatch {
     pub recall_target: Option<Option<RecallTarget>>,
     /// The kind of index.
     pub index: Option<IndexKind>,
+    /// Clusters per segment, checked; `Some(None)` leaves their number to segments again.
+    pub clusters: Option<Option<u32>>,
     /// Parameters of graphs, checked.
     pub graph: GraphPatch,
 }
@@ -22,6 +24,9 @@ pub struct CollectionPatch {
 impl CollectionPatch {
     fn apply(&self, config: &mut CollectionConfig) {
         config.index = self.index.unwrap_or(config.index);
+        // Asked for clusters that are wanted no more.
+        let clusters = self.clusters.unwrap_or(config.clusters);
+        config.clusters = clusters.filter(|_| config.index == IndexKind::Ivf);
         config.graph = self.graph.over(config.graph);
         if let Some(target) = self.recall_target {
             config.recall_target = target;

@@ -31,7 +31,9 @@ use crate::catalog::{CatalogStore, DesiredState, check_name};
 use crate::ingest::{Ingest, PipelineState};
 use crate::memory::MemoryBudget;
 use crate::shard::{Shard, Tuning};
-use crate::types::{CollectionConfig, CollectionId, DIM_MAX, Distance, GraphParams, IndexKind, RecallTarget};
+use crate::types::{
+    CollectionConfig, CollectionId, DIM_MAX, Distance, GraphParams, IndexKind, IndexSpec, RecallTarget,
+};
 
 pub use crate::shard::{IndexReport, SegmentIndex, ShardInfo as CollectionInfo};
 pub use collection::{Collection, QuarantinedRecord, Wait};
@@ -54,6 +56,8 @@ pub struct NewCollection {
     pub distance: Distance,
     /// The kind of index.
     pub index: IndexKind,
+    /// Clusters per segment, of the kind `ivf`.
+    pub clusters: Option<u32>,
     /// Parameters of graphs.
     pub graph: GraphParams,
     /// The recall that searches are to hold.
@@ -231,6 +235,7 @@ impl Engine {
             distance: new.distance,
             graph: new.graph,
             index: new.index,
+            clusters: new.clusters,
             recall_target: new.recall_target,
             ef_search: None,
             created_ms: now_ms(),
@@ -412,6 +417,8 @@ fn check(new: &NewCollection) -> Result<(), EngineError> {
     if !(1..=DIM_MAX).contains(&new.dim) {
         return Err(invalid("vectors.size", format!("{} components; give 1 to {DIM_MAX}", new.dim)));
     }
+    IndexSpec::check_clusters(new.index, new.clusters)
+        .map_err(|problem| invalid("index.clusters", problem))?;
     new.graph.check().map_err(|(key, problem)| invalid(&format!("hnsw_config.{key}"), problem))
 }
 

@@ -9,50 +9,58 @@ use crate::store::{
 use crate::types::{CollectionConfig, Lsn};
 use crate::view::LiveSegment;
 
-/// Files written by a merge, durable but named by no manifest yet.
-pub struct Compacted {
-    /// The segment; `None` where nothing was left.
-    pub segment: Option<SegmentMeta>,
-    /// (place among the inputs, row) that each row came from.
+/// What a merge keeps of its inputs.
+pub struct Kept {
+    /// (place among the inputs, row) of each row, in the order in which they will be written.
     pub origins: Vec<(u32, u32)>,
+    /// Deletes to carry on.
+    tombstones: Vec<Tombstone>,
 }
 
-/// Merges `inputs`, oldest first, keeping rows that are alive as of `flushed`.
-///
-/// Not a later LSN: a crash replays the log from `flushed`, and replay must find the rows it found the
-/// first time. `others_remain`: segments outside the merge may hold older versions of deleted points, so the
-/// tombstones are carried on for readers of plain Parquet. `stop` ends it early, with an error.
-pub fn compact(
-    config: &CollectionConfig,
-    dir: &Path,
-    inputs: &[Arc<LiveSegment>],
-    flushed: Lsn,
-    others_remain: bool,
-    id: SegmentId,
-    stop: &AtomicBool,
-) -> Result<Compacted, StoreError> {
-    let mut origins = Vec::new();
-    let mut tombstones: Vec<Tombstone> = Vec::new();
-    for (place, input) in inputs.iter().enumerate() {
-        let alive = (0..input.rows()).filter(|row| input.is_visible(*row, flushed));
-        origins.extend(alive.map(|row| (place as u32, row)));
-        if others_remain {
-            tombstones.extend(input.segment.tombstones()?);
+impl Kept {
+    /// What is alive in `inputs`, oldest first, as of `flushed`; rows in the order in which they came.
+    ///
+    /// Not a later LSN: a crash replays the log from `flushed`, and replay must find the rows it found the
+    /// first time. `others_remain`: segments outside the merge may hold older versions of deleted points, so the
+    /// tombstones are carried on for readers of plain Parquet.
+    pub fn of(inputs: &[Arc<LiveSegment>], flushed: Lsn, others_remain: bool) -> Result<Self, StoreError> {
+        let mut kept = Self { origins: Vec::new(), tombstones: Vec::new() };
+        for (place, input) in inputs.iter().enumerate() {
+            let alive = (0..input.rows()).filter(|row| input.is_visible(*row, flushed));
+            kept.origins.extend(alive.map(|row| (place as u32, row)));
+            if others_remain {
+                kept.tombstones.extend(input.segment.tombstones()?);
+            }
         }
+        Ok(kept)
     }
-    if origins.is_empty() && tombstones.is_empty() {
-        return Ok(Compacted { segment: None, origins });
+
+    /// Writes it as one segment, durable but named by no manifest yet; `None` where nothing is left.
+    ///
+    /// `clusters`: the first row of each, where rows are in clusters. `stop` ends it early, with an error.
+    pub fn write(
+        &self,
+        config: &CollectionConfig,
+        dir: &Path,
+        inputs: &[Arc<LiveSegment>],
+        clusters: &[u32],
+        id: SegmentId,
+        stop: &AtomicBool,
+    ) -> Result<Option<SegmentMeta>, StoreError> {
+        if self.origins.is_empty() && self.tombstones.is_empty() {
+            return Ok(None);
+        }
+        let segments = inputs.iter().map(|input| Arc::clone(&input.segment)).collect();
+        let rows = PickedRows::new(segments, self.origins.clone(), stop);
+        let input = SegmentInput {
+            id,
+            dim: config.dim,
+            distance: config.distance,
+            rows: &rows,
+            clusters,
+            tombstones: &self.tombstones,
+            vectors: VectorForm::Packed,
+        };
+        SegmentWriter::write(dir, &input).map(Some)
     }
-    let segments = inputs.iter().map(|input| Arc::clone(&input.segment)).collect();
-    let rows = PickedRows::new(segments, origins.clone(), stop);
-    let input = SegmentInput {
-        id,
-        dim: config.dim,
-        distance: config.distance,
-        rows: &rows,
-        tombstones: &tombstones,
-        vectors: VectorForm::Packed,
-    };
-    let segment = Some(SegmentWriter::write(dir, &input)?);
-    Ok(Compacted { segment, origins })
 }

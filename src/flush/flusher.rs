@@ -39,6 +39,8 @@ pub fn flush(
                 dim: config.dim,
                 distance: config.distance,
                 rows: &rows,
+                // Rows that are merged again within minutes are not worth it.
+                clusters: &[],
                 tombstones: &tombstones,
                 // Most are merged within minutes, and the writers that fill memtables wait for this one.
                 vectors: VectorForm::Plain,

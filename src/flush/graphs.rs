@@ -29,12 +29,12 @@ impl GraphError {
     }
 }
 
-/// Bytes that building a segment's index takes, roughly: of a graph the lists of links while they grow, packed as they
-/// are written, and read back for their checksum; some words per row besides.
-pub fn build_bytes(segment: &LiveSegment, wanted: &IndexSpec) -> usize {
-    let (rows, dim) = (segment.rows() as usize, segment.segment.dim());
+/// Bytes that building the index of so many rows takes, roughly: of a graph the lists of links while they grow, packed
+/// as they are written, and read back for their checksum; some words per row besides.
+pub fn build_bytes(rows: u32, dim: usize, wanted: &IndexSpec) -> usize {
+    let rows = rows as usize;
     if wanted.kind == IndexKind::Ivf {
-        return Clusters::Auto.build_bytes(rows, dim);
+        return Clusters::from(wanted.clusters).build_bytes(rows, dim);
     }
     let params = &wanted.graph;
     let links = 2 * params.m as usize;
@@ -54,7 +54,7 @@ pub fn build_bytes(segment: &LiveSegment, wanted: &IndexSpec) -> usize {
 /// inputs and of the new segment have in each other.
 pub fn merge_graph_bytes(segment: &LiveSegment, inputs: &[Arc<LiveSegment>], wanted: &IndexSpec) -> usize {
     let renumbered: usize = inputs.iter().map(|input| input.rows() as usize * size_of::<u32>()).sum();
-    build_bytes(segment, wanted) + renumbered + segment.rows() as usize * 32
+    build_bytes(segment.rows(), segment.segment.dim(), wanted) + renumbered + segment.rows() as usize * 32
 }
 
 /// Builds a segment's graph at `path` from nothing; it is to be read, and the manifest to be told.

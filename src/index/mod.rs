@@ -58,7 +58,7 @@ pub use accelerator::Accelerator;
 pub use flat::{exact_rows, exact_scan};
 pub use graph_build::GraphBuilder;
 pub use graph_search::Graph;
-pub use ivf::{Clusters, Ivf, IvfBuilder};
+pub use ivf::{ClusterOrder, Clusters, Ivf, IvfBuilder};
 pub use knn_build::KnnBuilder;
 pub use merged::{GraphMade, MergeInputs};
 pub use neighbours::{NO_NEIGHBOUR, Neighbours, NeighboursError, Points};

@@ -230,6 +230,7 @@ pub(super) mod tests {
             distance,
             graph: GraphParams::default(),
             index: IndexKind::default(),
+            clusters: None,
             recall_target: None,
             ef_search: None,
             created_ms: 0,

@@ -47,6 +47,7 @@ impl Scene {
             graph: None,
             recall_target: None,
             index: 0,
+            clusters: None,
         };
         self.collections().create(request).await.unwrap();
     }
@@ -325,6 +326,33 @@ async fn a_recall_target_is_promised_shown_and_taken_back_at_both_doors() {
     let graph = config.graph.unwrap();
     assert_eq!((config.index(), graph.m, graph.ef_construct), (v1::IndexKind::Flat, 32, 100));
     assert_eq!((config.recall_target, described.index.unwrap().ready), (Some(0.98), true));
+    let clusters = |index: v1::IndexKind, clusters, remove_clusters| {
+        let index = index.into();
+        let request = v1::UpdateCollectionRequest {
+            collection: "c".into(),
+            index,
+            clusters,
+            remove_clusters,
+            ..Default::default()
+        };
+        let mut collections = scene.collections();
+        async move { collections.update(request).await.map_err(|status| status.code()) }
+    };
+    for (kind, count) in [(v1::IndexKind::Ivf, 0), (v1::IndexKind::Ivf, 65_537), (v1::IndexKind::Flat, 9)] {
+        assert_eq!(clusters(kind, Some(count), false).await.unwrap_err(), Code::InvalidArgument);
+    }
+    assert_eq!(clusters(v1::IndexKind::Ivf, Some(9), true).await.unwrap_err(), Code::InvalidArgument);
+    for (kind, count, remove, then) in [
+        (v1::IndexKind::Ivf, Some(9), false, Some(9)),
+        (v1::IndexKind::Unspecified, None, false, Some(9)),
+        (v1::IndexKind::Unspecified, None, true, None),
+        (v1::IndexKind::Unspecified, Some(8), false, Some(8)),
+        (v1::IndexKind::Flat, None, false, None),
+    ] {
+        clusters(kind, count, remove).await.unwrap();
+        let described = scene.collections().describe(describe.clone()).await.unwrap().into_inner();
+        assert_eq!(described.config.unwrap().clusters, then);
+    }
     let (_, facts) = scene.rest("GET", "/collections/c", json!({})).await;
     let index = &facts["result"]["index"];
     assert_eq!((&index["kind"], &index["params"]["m"]), (&json!("flat"), &json!(32)), "{facts}");

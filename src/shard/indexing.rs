@@ -182,7 +182,7 @@ mod tests {
     fn spec(m: u32, threshold: u32) -> IndexSpec {
         let graph =
             GraphParams { m, ef_construct: 50, full_scan_threshold: threshold, ..GraphParams::default() };
-        IndexSpec { kind: IndexKind::Hnsw, graph }
+        IndexSpec { kind: IndexKind::Hnsw, graph, clusters: None }
     }
 
     fn is_stopped(build: &Build<'_>) -> bool {

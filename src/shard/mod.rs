@@ -15,6 +15,7 @@ mod apply_loop;
 mod core;
 mod error;
 mod indexing;
+mod making;
 mod marks;
 mod merge;
 mod open;

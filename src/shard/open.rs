@@ -194,7 +194,8 @@ fn say_built(dir: &Path, manifest: &mut Manifest, graph: GraphParams) -> Result<
     let silent = |entry: &&mut SegmentEntry| entry.graph.is_some() && entry.built.is_none();
     let mut is_changed = false;
     for entry in manifest.segments.iter_mut().filter(silent) {
-        entry.built = Some(Built { kind: IndexKind::Hnsw, m, ef_construct, levels, quantization });
+        entry.built =
+            Some(Built { kind: IndexKind::Hnsw, m, ef_construct, levels, quantization, clusters: None });
         is_changed = true;
     }
     if is_changed {

@@ -1,5 +1,4 @@
 //! The flush thread and the upkeep thread: files, manifests, view swaps, merges, graphs.
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,16 +8,17 @@ use parking_lot::MutexGuard;
 use roaring::RoaringBitmap;
 
 use super::core::Core;
+use super::making::{Making, count};
 use super::merge::merge;
 use crate::faults;
 use crate::flush::{self, GraphError, Plan, SegmentStats};
-use crate::index::{BuildControl, Clusters, GraphBuilder, GraphMade, IndexError, IvfBuilder, VectorIndex};
+use crate::index::{GraphMade, IndexBuilder, IndexError};
 use crate::memory::{Charge, Purpose};
 use crate::store::{
     Deletes, FileMeta, Manifest, Segment, SegmentEntry, SegmentId, SegmentMeta, StoreError, collect_garbage,
 };
-use crate::types::{Built, IndexKind};
-use crate::view::{Frozen, GraphOrigin, LiveSegment, View};
+use crate::types::IndexKind;
+use crate::view::{Frozen, LiveSegment, View};
 
 /// Rejected records kept per shard; the oldest files go first. A mapping gone wrong must not fill the disk.
 const QUARANTINE_MAX: u64 = 100_000;
@@ -298,7 +298,7 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
 /// Bytes that building a segment's index from nothing takes, with a device or without.
 fn build_bytes(core: &Core, live: &LiveSegment) -> usize {
     let on_top = core.tuning.accelerator.host_bytes(live.rows() as usize);
-    flush::build_bytes(live, &core.indexing.wanted()) + on_top
+    flush::build_bytes(live.rows(), live.segment.dim(), &core.indexing.wanted()) + on_top
 }
 
 fn merge_bytes(view: &View, plan: &Plan) -> usize {
@@ -331,11 +331,18 @@ fn report(core: &Core, work: &str, outcome: Result<(), GraphError>) -> bool {
 /// Builds the graph that is wanted for a segment beside the one that serves, if any, and puts it in its place.
 fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>, building: Charge) -> Result<(), GraphError> {
     let _writing = core.writers.read();
-    let made = make_graph(core, live, building, live.graph_bytes(), |path, builder, control| {
-        let builder = core.tuning.accelerator.builder(builder.clone(), live.rows() as usize);
-        flush::build_graph(path, live, builder.as_ref(), control)?;
-        Ok(GraphMade::FromNothing { reason: "it had none, or another is wanted" })
-    })?;
+    let making = Making::begin(core, live.id(), live.rows())?;
+    let builder: Box<dyn IndexBuilder> = match making.kind() {
+        IndexKind::Ivf => Box::new(making.cluster_builder()),
+        IndexKind::Flat | IndexKind::Hnsw => {
+            core.tuning.accelerator.builder(making.graph_builder(), live.rows() as usize)
+        }
+    };
+    let built = flush::build_graph(making.path(), live, builder.as_ref(), making.control());
+    let made = built.map(|()| GraphMade::FromNothing { reason: "it had none, or another is wanted" });
+    let made = making.end(made)?;
+    drop(building);
+    let made = made.read(core, live, live.graph_bytes())?;
     let mut manifest = core.manifest.lock();
     // The last look: whatever is wanted later finds this one in service.
     if core.indexing.wanted().built_for(live.rows()) != Some(made.built) {
@@ -346,7 +353,7 @@ fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>, building: Charge) -> R
         return Ok(());
     };
     entry.built = Some(made.built);
-    let origin = GraphOrigin { name: made.file.name.clone(), built: made.built };
+    let origin = made.origin();
     entry.graph = Some(made.file);
     // Stored before the swap: if it fails, what serves goes on, and the new file is garbage.
     store_manifest(core, &mut manifest, next, None)?;
@@ -371,107 +378,6 @@ fn drop_graph(core: &Core, live: &LiveSegment) -> Result<(), GraphError> {
     core.changed.notify_waiters();
     Ok(())
 }
-
-fn count(core: &Core, outcome: &'static str) {
-    let name = core.config.name.clone();
-    metrics::counter!("proximadb_index_changes_total", "collection" => name, "outcome" => outcome)
-        .increment(1);
-}
-
-/// Makes a newcomer's graph by `build` and puts it into service; its file is for a manifest to name.
-/// `building` is let go of when it is built; `leaving`: bytes of graphs that go when this one has come.
-pub(super) fn graph_of(
-    core: &Core,
-    live: &LiveSegment,
-    building: Charge,
-    leaving: usize,
-    build: impl FnOnce(&Path, &GraphBuilder, &BuildControl) -> Result<GraphMade, GraphError>,
-) -> Result<FileMeta, GraphError> {
-    let made = make_graph(core, live, building, leaving, build)?;
-    live.set_graph(made.graph, GraphOrigin { name: made.file.name.clone(), built: made.built });
-    count(core, "built");
-    Ok(made.file)
-}
-
-/// A graph on the disk and read back.
-struct Made {
-    file: FileMeta,
-    graph: Box<dyn VectorIndex>,
-    built: Built,
-}
-
-fn make_graph(
-    core: &Core,
-    live: &LiveSegment,
-    building: Charge,
-    leaving: usize,
-    build: impl FnOnce(&Path, &GraphBuilder, &BuildControl) -> Result<GraphMade, GraphError>,
-) -> Result<Made, GraphError> {
-    let started = Instant::now();
-    let begun = core.indexing.begin(live.id(), live.rows()).ok_or(IndexError::Cancelled)?;
-    let built = begun.built;
-    let params = built.params(core.config.graph);
-    let (threads, seed) = (core.tuning.build_threads, SEED);
-    // No manifest that is kept names another file so: the next one has this version or a later one.
-    let version = core.manifest.lock().version + 1;
-    let extension = if built.kind == IndexKind::Ivf { "ivf" } else { "graph" };
-    let name = live.id().file_name(&format!("{version}.{extension}"));
-    let path = core.segments_dir.join(&name);
-    let made = match built.kind {
-        IndexKind::Ivf => {
-            let quantization = params.quantization;
-            let builder = IvfBuilder { clusters: Clusters::Auto, quantization, threads, seed };
-            flush::build_graph(&path, live, &builder, &begun.control)
-                .map(|()| GraphMade::FromNothing { reason: "clusters are wanted" })
-        }
-        IndexKind::Flat | IndexKind::Hnsw => {
-            build(&path, &GraphBuilder { params, threads, seed }, &begun.control)
-        }
-    };
-    if made.as_ref().is_err_and(GraphError::is_stop) {
-        count(core, "stopped");
-    }
-    let made = made?;
-    drop(building);
-    let graph = flush::read_graph(&path, live, leaving)?;
-    let _ = faults::pass("shard::graph_written");
-    let bytes = std::fs::read(&path).map_err(|source| StoreError::Io { path, doing: "read", source })?;
-    tell_graph(core, live, made, built, started.elapsed());
-    let file = FileMeta { name, bytes: bytes.len() as u64, crc32c: crc32c::crc32c(&bytes) };
-    Ok(Made { file, graph, built })
-}
-
-/// What the log and a dashboard show of a graph.
-fn tell_graph(core: &Core, live: &LiveSegment, made: GraphMade, built: Built, took: Duration) {
-    let Built { m, ef_construct, .. } = built;
-    let name = || core.config.name.clone();
-    let elapsed_ms = took.as_millis() as u64;
-    let way = match made {
-        GraphMade::Merged { kept, healed, inserted } => {
-            for (how, nodes) in [("kept", kept), ("healed", healed), ("inserted", inserted)] {
-                metrics::counter!("proximadb_graph_merged_nodes_total", "collection" => name(), "how" => how)
-                    .increment(nodes as u64);
-            }
-            tracing::info!(
-                collection = core.config.name, segment = %live.id(), rows = live.rows(),
-                m, ef_construct, kept, healed, inserted, elapsed_ms, "merged graphs"
-            );
-            "merge"
-        }
-        GraphMade::FromNothing { reason } => {
-            tracing::info!(
-                collection = core.config.name, segment = %live.id(), rows = live.rows(),
-                m, ef_construct, reason, elapsed_ms, "built a graph"
-            );
-            "build"
-        }
-    };
-    metrics::histogram!("proximadb_graph_seconds", "collection" => name(), "way" => way)
-        .record(took.as_secs_f64());
-}
-
-/// The same rows give the same graph on every node of the same SIMD level.
-pub(super) const SEED: u64 = 0x7072_6F78_696D_6131;
 
 /// Deletes files that no kept manifest names, unless somebody is writing.
 pub(super) fn collect(core: &Core) {

@@ -33,6 +33,7 @@ mod sealed;
 mod segment_reader;
 mod segment_writer;
 mod vector_chunk;
+mod vector_draft;
 #[cfg(test)]
 mod tests;
 
@@ -46,3 +47,4 @@ pub use quarantine::{QuarantineFile, Quarantined};
 pub use rows::{PickedRows, RowRef, RowSource, Tombstone};
 pub use segment_reader::Segment;
 pub use segment_writer::{SegmentInput, SegmentWriter, VectorForm};
+pub use vector_draft::VectorDraft;

@@ -35,6 +35,8 @@ use crate::types::{FieldType, FieldTypes};
 
 /// Rows of a row group: what a reader must decode at least.
 const ROW_GROUP_ROWS: usize = 65_536;
+/// Rows of a row group of whole clusters, at least: with fewer, what a reader knows of each group outweighs it.
+const CLUSTERED_ROWS_MIN: usize = 4_096;
 /// A row group ends early at so many bytes of vectors and parsed payloads: they are in memory while it is built.
 const ROW_GROUP_BYTES: usize = 128 << 20;
 /// Bytes in memory per byte of JSON text, parsed: map nodes and a string per key.
@@ -149,20 +151,51 @@ impl<'a> Groups<'a> {
 
 /// Where row groups end.
 fn row_groups(input: &SegmentInput<'_>) -> Result<Vec<std::ops::Range<usize>>, StoreError> {
+    let mut sizes = Vec::with_capacity(input.rows.len());
+    for row in 0..input.rows.len() {
+        sizes.push(input.dim as usize * 4 + input.rows.row(row)?.payload.len() * PARSED_FACTOR);
+    }
+    let bounds = Bounds { rows: ROW_GROUP_ROWS, bytes: ROW_GROUP_BYTES, clustered: CLUSTERED_ROWS_MIN };
+    Ok(cut(&sizes, input.clusters, &bounds))
+}
+
+/// How large row groups are.
+struct Bounds {
+    /// Rows at most.
+    rows: usize,
+    /// Bytes at most, but for a row that has more.
+    bytes: usize,
+    /// Rows at least where they hold whole clusters.
+    clustered: usize,
+}
+
+/// Groups of consecutive rows of so many bytes each. Where there are clusters, a group ends with one as soon as it has
+/// rows enough, and earlier rather than in the midst of one; a cluster that is too large for a group is cut.
+fn cut(sizes: &[usize], clusters: &[u32], bounds: &Bounds) -> Vec<std::ops::Range<usize>> {
+    let mut clusters = clusters.iter().map(|start| *start as usize).peekable();
     let mut groups = Vec::new();
     let (mut start, mut bytes) = (0, 0);
-    for row in 0..input.rows.len() {
-        let size = input.dim as usize * 4 + input.rows.row(row)?.payload.len() * PARSED_FACTOR;
-        if row > start && (row - start == ROW_GROUP_ROWS || bytes + size > ROW_GROUP_BYTES) {
+    // The last cluster that begins within the group, and the group's bytes before it.
+    let mut last: Option<(usize, usize)> = None;
+    for (row, &size) in sizes.iter().enumerate() {
+        let begins_cluster = clusters.next_if_eq(&row).is_some();
+        if begins_cluster && row - start >= bounds.clustered {
             groups.push(start..row);
-            (start, bytes) = (row, 0);
+            (start, bytes, last) = (row, 0, None);
+        } else if begins_cluster && row > start {
+            last = Some((row, bytes));
+        }
+        while row > start && (row - start == bounds.rows || bytes + size > bounds.bytes) {
+            let (end, before) = last.take().unwrap_or((row, bytes));
+            groups.push(start..end);
+            (start, bytes) = (end, bytes - before);
         }
         bytes += size;
     }
-    if start < input.rows.len() {
-        groups.push(start..input.rows.len());
+    if start < sizes.len() {
+        groups.push(start..sizes.len());
     }
-    Ok(groups)
+    groups
 }
 
 fn payload_bytes(input: &SegmentInput<'_>) -> Result<usize, StoreError> {
@@ -382,6 +415,22 @@ impl Write for CrcFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn row_groups_hold_whole_clusters_where_these_fit() {
+        let bounds = Bounds { rows: 10, bytes: 100, clustered: 4 };
+        let of = |sizes: &[usize], clusters: &[u32]| {
+            cut(sizes, clusters, &bounds).into_iter().map(|group| group.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[1; 25], &[]), [10, 10, 5]);
+        assert_eq!(of(&[30; 5], &[]), [3, 2]);
+        assert_eq!(of(&[], &[]), [0; 0]);
+        assert_eq!(of(&[1; 14], &[0, 2, 3, 5, 11]), [5, 6, 3]);
+        assert_eq!(of(&[1; 16], &[0, 3, 12]), [3, 9, 4], "rather few rows than half a cluster");
+        assert_eq!(of(&[1; 30], &[0, 3, 26]), [3, 10, 10, 7], "but a large one is cut");
+        assert_eq!(of(&[40; 6], &[0, 1, 3, 4]), [1, 2, 1, 2]);
+        assert_eq!(of(&[500, 1, 1], &[0, 1]), [1, 2], "a row of more bytes is alone");
+    }
 
     #[test]
     fn a_full_disk_is_seen_through_the_parquet_writer() {

@@ -31,6 +31,9 @@ pub struct SegmentInput<'a> {
     pub distance: Distance,
     /// Live rows, at most 2³² - 2; the segment keeps their order.
     pub rows: &'a dyn RowSource,
+    /// The first row of each cluster, rising from 0, where rows are in clusters: row groups of the Parquet file hold
+    /// whole ones. Empty where they are in none.
+    pub clusters: &'a [u32],
     /// Deletes to record in the Parquet file.
     pub tombstones: &'a [Tombstone],
     /// How vectors lie in the Parquet file.

@@ -137,6 +137,9 @@ pub struct CollectionConfig {
     /// The kind of index that is wanted.
     #[serde(default)]
     pub index: IndexKind,
+    /// See [`IndexSpec`]; of the kind `ivf` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<u32>,
     /// The recall that searches hold, where one is promised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall_target: Option<RecallTarget>,
@@ -150,6 +153,6 @@ pub struct CollectionConfig {
 impl CollectionConfig {
     /// The index that is wanted.
     pub fn index_spec(&self) -> IndexSpec {
-        IndexSpec { kind: self.index, graph: self.graph }
+        IndexSpec { kind: self.index, graph: self.graph, clusters: self.clusters }
     }
 }

@@ -1,10 +1,12 @@
 //! Which index a collection wants, and what that means for each segment.
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::{GraphParams, Levels, Quantization};
 
 /// Kinds of indexes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum IndexKind {
     /// None: every search looks at all rows, and is exact.
@@ -45,9 +47,30 @@ pub struct IndexSpec {
     pub kind: IndexKind,
     /// Parameters of graphs.
     pub graph: GraphParams,
+    /// About so many clusters per segment; `None`: twice the square root of its rows.
+    pub clusters: Option<u32>,
 }
 
 impl IndexSpec {
+    /// Clusters of a segment. With more, ranking their centroids would take longer than what they save.
+    pub const CLUSTERS: RangeInclusive<u32> = 1..=1 << 16;
+
+    /// May so many clusters be asked for? Else why not, to be read after the key.
+    pub fn check_clusters(kind: IndexKind, clusters: Option<u32>) -> Result<(), String> {
+        let (least, most) = (Self::CLUSTERS.start(), Self::CLUSTERS.end());
+        match clusters {
+            None => Ok(()),
+            Some(count) if !Self::CLUSTERS.contains(&count) => {
+                Err(format!("must be between {least} and {most}, not {count}"))
+            }
+            Some(_) if kind != IndexKind::Ivf => {
+                let (ivf, kind) = (IndexKind::Ivf.word(), kind.word());
+                Err(format!("only the kind {ivf:?} has clusters, and the kind is {kind:?}"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
     /// What the index of a segment of so many rows is built with; `None` where it is to be scanned.
     pub fn built_for(&self, rows: u32) -> Option<Built> {
         match self.kind {
@@ -55,7 +78,7 @@ impl IndexSpec {
             _ if rows < self.graph.full_scan_threshold.max(2) => None,
             IndexKind::Hnsw => {
                 let GraphParams { m, ef_construct, levels, quantization, .. } = self.graph;
-                Some(Built { kind: self.kind, m, ef_construct, levels, quantization })
+                Some(Built { kind: self.kind, m, ef_construct, levels, quantization, clusters: None })
             }
             // Nothing of it depends on what only graphs have: that may change, and it stays.
             IndexKind::Ivf => Some(Built {
@@ -64,6 +87,7 @@ impl IndexSpec {
                 ef_construct: 0,
                 levels: Levels::Auto,
                 quantization: self.graph.quantization,
+                clusters: self.clusters,
             }),
         }
     }
@@ -85,6 +109,9 @@ pub struct Built {
     /// See [`GraphParams`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantization>,
+    /// See [`IndexSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<u32>,
 }
 
 impl Built {
@@ -113,6 +140,7 @@ mod tests {
             ef_construct: 100,
             levels: Levels::Auto,
             quantization: None,
+            clusters: None,
         };
         assert_eq!(spec.built_for(100), Some(built));
         let graph = GraphParams { quantization: Some(Quantization::INT8), levels: Levels::On, ..spec.graph };
@@ -125,8 +153,28 @@ mod tests {
         let linked = GraphParams { m: 40, ef_construct: 400, levels: Levels::On, ..spec.graph };
         assert_eq!(clusters.built_for(100), IndexSpec { graph: linked, ..clusters }.built_for(100));
         assert!(clusters.built_for(99).is_none() && clusters.built_for(100) != spec.built_for(100));
+        let counted = IndexSpec { clusters: Some(7), ..clusters };
+        assert_eq!(counted.built_for(100).unwrap().clusters, Some(7));
+        let text = serde_json::to_string(&counted.built_for(100)).unwrap();
+        assert_eq!(serde_json::from_str::<Option<Built>>(&text).unwrap(), counted.built_for(100));
+        assert_eq!(IndexSpec { clusters: Some(7), ..spec }.built_for(100), Some(built), "graphs have none");
         let none = IndexSpec { graph: GraphParams { full_scan_threshold: 0, ..spec.graph }, ..spec };
         assert_eq!((none.built_for(1), none.built_for(2).is_some()), (None, true));
+    }
+
+    #[test]
+    fn clusters_are_counted_within_bounds_and_of_one_kind() {
+        let check = IndexSpec::check_clusters;
+        for clusters in [None, Some(1), Some(65_536)] {
+            assert_eq!(check(IndexKind::Ivf, clusters), Ok(()));
+        }
+        for wrong in [0, 65_537] {
+            let error = check(IndexKind::Ivf, Some(wrong)).unwrap_err();
+            assert_eq!(error, format!("must be between 1 and 65536, not {wrong}"));
+        }
+        assert!(check(IndexKind::Flat, None).is_ok());
+        let error = check(IndexKind::Hnsw, Some(64)).unwrap_err();
+        assert_eq!(error, "only the kind \"ivf\" has clusters, and the kind is \"hnsw\"");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     Ack, DecodeSpec, DeleteWhen, FieldPath, FileFormat, FileSpec, Format, Framing, IdSpec, KafkaAssignment,
     KafkaSpec, KafkaStart, MapSpec, PipelineSpec, Secret, SourceSpec, TransformSpec,
 };
-use crate::types::{self, RecallTarget};
+use crate::types::{self, IndexSpec, RecallTarget};
 
 /// Something wrong: the path of the key, and words.
 #[derive(Debug)]
@@ -75,6 +75,14 @@ pub(super) fn check(spec: &PipelineSpec) -> Vec<Finding> {
     check_name(&mut found, "sink.collection", &spec.sink.collection);
     if let Some(Err((key, problem))) = spec.sink.create.as_ref().map(|create| create.hnsw.check()) {
         found.add(&format!("sink.create.hnsw.{key}"), problem, "leave it out for the default");
+    }
+    let index = spec.sink.create.as_ref().map(|create| &create.index);
+    if let Some(Err(problem)) = index.map(|index| IndexSpec::check_clusters(index.kind, index.clusters)) {
+        found.add(
+            "sink.create.index.clusters",
+            problem,
+            "leave it out for twice the square root of the rows",
+        );
     }
     let target = spec.sink.create.as_ref().and_then(|create| create.recall_target);
     if let Some(Err(problem)) = target.map(RecallTarget::new) {

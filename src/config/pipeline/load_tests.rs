@@ -173,6 +173,16 @@ fn impossible_combinations_are_refused_at_their_line() {
             "\".hidden\" is not a name: it begins with a full stop",
         ),
         ("{distance: cosine}", "{distance: cosine, hnsw: {m: 200}}", "must be between 2 and 128, not 200"),
+        (
+            "{distance: cosine}",
+            "{distance: cosine, index: {kind: ivf, clusters: 0}}",
+            "must be between 1 and 65536, not 0",
+        ),
+        (
+            "{distance: cosine}",
+            "{distance: cosine, index: {clusters: 9}}",
+            "only the kind \"ivf\" has clusters, and the kind is \"hnsw\"",
+        ),
     ] {
         let found = message(from, to);
         assert!(found.contains(expected), "{to}: {found}");

@@ -33,6 +33,6 @@ pub use source::{
     ClientValue, FileFormat, FileSpec, KafkaAssignment, KafkaSpec, KafkaStart, PushSpec, SourceSpec,
     Timestamp,
 };
-pub use spec::{Ack, BatchSpec, CreateSpec, FreshnessSpec, LimitsSpec, PipelineSpec, SinkSpec};
+pub use spec::{Ack, BatchSpec, CreateSpec, FreshnessSpec, IndexChoice, LimitsSpec, PipelineSpec, SinkSpec};
 pub use time::parse_rfc3339_ms;
 pub use units::{ByteSize, Span};

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, DecodeSpec, ErrorsSpec, MapSpec, SourceSpec, Span, TransformSpec};
-use crate::types::{Distance, GraphParams};
+use crate::types::{Distance, GraphParams, IndexKind};
 
 /// A pipeline: source → decode → map → collection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -66,10 +66,31 @@ pub struct CreateSpec {
     /// Parameters of the graph index.
     #[serde(default)]
     pub hnsw: GraphParams,
+    /// The kind of index.
+    #[serde(default, skip_serializing_if = "IndexChoice::is_default")]
+    pub index: IndexChoice,
     /// Share of the 10 nearest that searches are to find: above 0.5, at most 1. `ef_search` is tuned to hold it.
     /// Default: none, searches use the server's `ef_search`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall_target: Option<f64>,
+}
+
+/// `sink.create.index`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IndexChoice {
+    /// A graph per segment (`hnsw`), clusters per segment (`ivf`), or none (`flat`). Default `hnsw`.
+    #[serde(default)]
+    pub kind: IndexKind,
+    /// Of `ivf`: about so many clusters per segment, 1 to 65,536. Default: twice the square root of its rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<u32>,
+}
+
+impl IndexChoice {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// When an entry counts as written.

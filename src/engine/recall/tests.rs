@@ -43,6 +43,7 @@ fn hard() -> NewCollection {
         dim: DIM as u32,
         distance: Distance::L2,
         index: IndexKind::Hnsw,
+        clusters: None,
         graph: GraphParams { m: 4, ef_construct: 20, full_scan_threshold: 100, ..GraphParams::default() },
         recall_target: None,
     }

@@ -12,7 +12,7 @@ use crate::index::links::ROWS_MAX;
 use crate::index::near::Near;
 use crate::index::space::Space;
 use crate::index::{BuildControl, IndexBuilder, IndexError, VectorBlock};
-use crate::types::Quantization;
+use crate::types::{IndexSpec, Quantization};
 
 /// Clusters per square root of the rows. Fewer make each probe longer, more make ranking their centroids
 /// dearer than what is read; see `docs/decisions/0018-ivf.md` for figures.
@@ -28,8 +28,8 @@ const QUERIES: usize = 64;
 /// … and the nearest clusters that they are compared with.
 const CLUSTERS_PER_QUERY: usize = 4;
 
-/// Most clusters: beyond it ranking their centroids takes longer than what they save.
-const CLUSTERS_MAX: usize = 1 << 16;
+/// Most clusters.
+const CLUSTERS_MAX: usize = *IndexSpec::CLUSTERS.end() as usize;
 
 /// How many clusters a segment's rows are put into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +39,12 @@ pub enum Clusters {
     Auto,
     /// About so many: empty ones are dropped, and those far larger than most are split.
     Count(u32),
+}
+
+impl From<Option<u32>> for Clusters {
+    fn from(asked: Option<u32>) -> Self {
+        asked.map_or(Self::Auto, Self::Count)
+    }
 }
 
 impl Clusters {
@@ -77,7 +83,30 @@ impl IndexBuilder for IvfBuilder {
     }
 }
 
+/// Rows cluster by cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterOrder {
+    /// Their numbers in the block that was given.
+    pub rows: Vec<u32>,
+    /// The place of each cluster's first row.
+    pub starts: Vec<u32>,
+}
+
 impl IvfBuilder {
+    /// Does what `build` does, but for rows that are going to be stored cluster by cluster: the file gives them
+    /// the numbers that they will have. Returns the order.
+    pub fn build_in_order(
+        &self,
+        vectors: VectorBlock<'_>,
+        path: &Path,
+        control: &BuildControl,
+    ) -> Result<ClusterOrder, IndexError> {
+        let mut parts = self.parts(vectors, control, GROUPED_ABOVE)?;
+        let order = put_in_order(&mut parts);
+        format::write(path, &parts)?;
+        Ok(order)
+    }
+
     /// The index in memory.
     pub(super) fn parts(
         &self,
@@ -193,6 +222,24 @@ impl IvfBuilder {
         parts.records = records;
         Ok(())
     }
+}
+
+/// Numbers rows by their places.
+pub(super) fn put_in_order(parts: &mut IvfParts) -> ClusterOrder {
+    let stride = parts.quantizer.as_ref().map(Quantizer::stride);
+    let mut rows = Vec::with_capacity(parts.rows);
+    let mut rest = parts.records.as_mut_slice();
+    for places in parts.offsets.windows(2) {
+        let count = (places[1] - places[0]) as usize;
+        let (record, others) = std::mem::take(&mut rest).split_at_mut(RecordLayout::new(count, stride).end);
+        rest = others;
+        for (bytes, place) in record[..4 * count].as_chunks_mut::<4>().0.iter_mut().zip(places[0]..) {
+            rows.push(u32::from_le_bytes(*bytes));
+            *bytes = place.to_le_bytes();
+        }
+    }
+    let starts = parts.offsets[..parts.offsets.len() - 1].to_vec();
+    ClusterOrder { rows, starts }
 }
 
 fn write_rows(cluster: &Cluster, record: &mut [u8]) {

@@ -31,6 +31,6 @@ mod search;
 mod tests;
 mod train;
 
-pub use build::{Clusters, IvfBuilder};
+pub use build::{ClusterOrder, Clusters, IvfBuilder};
 pub(super) use format::MAGIC;
 pub use search::Ivf;

@@ -316,6 +316,53 @@ fn clusters_hold_every_row_once_and_none_is_far_too_large() {
 }
 
 #[test]
+fn rows_stored_in_the_order_of_their_clusters_are_found_as_before() {
+    for (kind, dim) in [(Distance::L2, 8), (Distance::Dot, 40), (Distance::Cosine, 40)] {
+        let mut data = clustered(2_020, dim, kind, 43);
+        let queries = data.split_off(20);
+        let before = build(data);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.ivf");
+        let control = BuildControl::default();
+        let order = builder(Clusters::Auto, 2).build_in_order(before.data.block(), &path, &control).unwrap();
+        assert_eq!(order.rows, before.index.rows_by_cluster().collect::<Vec<_>>().concat());
+        let index = Ivf::open(&path).unwrap();
+        assert!(index.rows_by_cluster().flatten().copied().eq(0..2_000));
+        let starts: Vec<u32> = index.rows_by_cluster().map(|rows| rows[0]).collect();
+        assert_eq!(starts, order.starts);
+        let rows = order.rows.iter().flat_map(|&row| before.data.block().row(row)).copied().collect();
+        let stored = Data { rows, dim, distance: kind };
+        let all = RowSet::all(2_000);
+        for vector in &queries {
+            let query = query(vector, 10, &all);
+            let now = index.search(stored.block(), &query).unwrap().rows;
+            let numbered = now.iter().map(|&(distance, row)| (distance, order.rows[row as usize]));
+            let then = before.index.search(before.data.block(), &query).unwrap().rows;
+            assert_eq!(numbered.collect::<Vec<_>>(), then);
+        }
+    }
+}
+
+/// What a query looks into lies in fewer stretches than it would by chance.
+#[test]
+fn clusters_that_are_near_each_other_follow_each_other() {
+    for grouped_above in [GROUPED_ABOVE, 50] {
+        let data = clustered(6_000, 24, Distance::L2, 44);
+        let parts =
+            builder(Clusters::Count(200), 2).parts(data.block(), &BuildControl::default(), grouped_above);
+        let parts = parts.unwrap();
+        let centroids: Vec<&[f32]> =
+            parts.centroids.chunks(parts.centroids.len() / (parts.offsets.len() - 1)).collect();
+        let distance =
+            |a: usize, b: usize| proximadb_kernels::distance::l2_squared(centroids[a], centroids[b]).sqrt();
+        let count = centroids.len();
+        let steps = (1..count).map(|at| distance(at - 1, at)).sum::<f32>() / (count - 1) as f32;
+        let pairs = (0..count).map(|at| distance(at, (at * 7 + 3) % count)).sum::<f32>() / count as f32;
+        assert!(steps < 0.75 * pairs, "{steps} instead of {pairs}");
+    }
+}
+
+#[test]
 fn threads_change_nothing_and_the_seed_does() {
     for kind in ALL_DISTANCES {
         let data = clustered(1_500, 40, kind, 14);

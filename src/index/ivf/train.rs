@@ -5,6 +5,8 @@
 //! products lose no precision where rows are far from zero.
 use std::sync::atomic::Ordering;
 
+use proximadb_kernels::distance;
+
 use super::jobs::Workers;
 use super::kmeans::{Centroids, Members, Points, assign, kmeans, least, mean};
 use crate::index::IndexError;
@@ -83,6 +85,7 @@ impl Training<'_> {
         clusters.retain(|cluster| !cluster.rows.is_empty());
         self.split(&mut clusters, count, &origin)?;
         self.centre(&mut clusters, &origin)?;
+        let clusters = self.neighbours_together(clusters, &model.groups, &origin)?;
         let add = |x: &[f32]| x.iter().zip(&origin).map(|(x, origin)| x + origin).collect();
         let groups = (0..model.groups.len()).map(|at| add(model.groups.points.get(at))).collect();
         Ok(Clustering { clusters, groups })
@@ -224,6 +227,57 @@ impl Training<'_> {
             mean(points.chunks(dim), sums, &mut cluster.centroid);
             cluster.centroid.iter_mut().zip(origin).for_each(|(x, origin)| *x += origin);
         })
+    }
+}
+
+impl Training<'_> {
+    /// Orders groups, and clusters within them, so that most are followed by one that is near: rows that are stored in
+    /// that order are read in fewer pieces.
+    fn neighbours_together(
+        &self,
+        clusters: Vec<Cluster>,
+        groups: &Centroids,
+        origin: &[f32],
+    ) -> Result<Vec<Cluster>, IndexError> {
+        let mut members: Vec<Vec<Cluster>> = (0..groups.len()).map(|_| Vec::new()).collect();
+        clusters.into_iter().for_each(|cluster| members[cluster.group as usize].push(cluster));
+        let group = |at: usize| groups.points.get(at).iter().zip(origin).map(|(x, origin)| x + origin);
+        let centroids: Vec<Vec<f32>> = (0..groups.len()).map(|at| group(at).collect()).collect();
+        let order = self.chain(&centroids.iter().map(Vec::as_slice).collect::<Vec<_>>(), None)?;
+        let mut ordered: Vec<Cluster> = Vec::new();
+        for at in order {
+            let mut group: Vec<Option<Cluster>> =
+                std::mem::take(&mut members[at]).into_iter().map(Some).collect();
+            let centroids: Vec<&[f32]> =
+                group.iter().flatten().map(|cluster| cluster.centroid.as_slice()).collect();
+            let from = ordered.last().map(|cluster| cluster.centroid.as_slice());
+            let order = self.chain(&centroids, from)?;
+            ordered.extend(order.into_iter().filter_map(|at| group[at].take()));
+        }
+        Ok(ordered)
+    }
+
+    /// Goes from each point to the nearest one where it hasn't been; begins with the one nearest to `from`, else the
+    /// first.
+    fn chain(&self, points: &[&[f32]], from: Option<&[f32]>) -> Result<Vec<usize>, IndexError> {
+        let mut rest: Vec<usize> = (0..points.len()).collect();
+        let mut order: Vec<usize> = Vec::with_capacity(points.len());
+        while !rest.is_empty() {
+            if self.workers.control.cancelled.load(Ordering::Relaxed) {
+                return Err(IndexError::Cancelled);
+            }
+            let next = match order.last().map(|&at| points[at]).or(from) {
+                Some(here) => {
+                    let distances: Vec<f32> =
+                        rest.iter().map(|&at| distance::l2_squared(here, points[at])).collect();
+                    least(&distances).map_or(0, |(at, _)| at)
+                }
+                None => 0,
+            };
+            // What is left keeps its order, so that of equals the first is taken.
+            order.push(rest.remove(next));
+        }
+        Ok(order)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Reply, Service, convert, deadline, reply};
 use crate::engine::{CollectionPatch, NewCollection};
 use crate::serve::doors::to_the_end;
 use crate::serve::error_map::ApiError;
-use crate::serve::wire::collection::{check_dim, check_graph, check_name};
+use crate::serve::wire::collection::{check_clusters, check_dim, check_graph, check_name};
 use crate::types::CollectionConfig;
 
 fn new_collection(request: v1::CreateCollectionRequest) -> Result<NewCollection, ApiError> {
@@ -18,7 +18,9 @@ fn new_collection(request: v1::CreateCollectionRequest) -> Result<NewCollection,
     let distance = convert::distance(request.distance)?;
     let recall_target = request.recall_target.map(convert::recall_target).transpose()?;
     let index = convert::index_kind(request.index)?.unwrap_or_default();
-    Ok(NewCollection { name: request.collection, dim, distance, index, graph, recall_target })
+    let clusters = request.clusters;
+    check_clusters(index, clusters, "clusters")?;
+    Ok(NewCollection { name: request.collection, dim, distance, index, clusters, graph, recall_target })
 }
 
 fn patch(
@@ -35,7 +37,17 @@ fn patch(
     };
     let graph = convert::graph_patch(request.graph.unwrap_or_default())?;
     check_graph(graph.over(config.graph), "graph")?;
-    Ok(CollectionPatch { recall_target, index: convert::index_kind(request.index)?, graph })
+    let index = convert::index_kind(request.index)?;
+    let clusters = match (request.clusters, request.remove_clusters) {
+        (None, is_removed) => is_removed.then_some(None),
+        (Some(count), false) => Some(Some(count)),
+        (Some(_), true) => {
+            let problem = "is given together with clusters; give one of them";
+            return Err(ApiError::invalid("invalid_request", "remove_clusters", problem));
+        }
+    };
+    check_clusters(index.unwrap_or(config.index), clusters.flatten(), "clusters")?;
+    Ok(CollectionPatch { recall_target, index, clusters, graph })
 }
 
 #[tonic::async_trait]

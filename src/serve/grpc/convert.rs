@@ -303,6 +303,7 @@ pub(super) fn config(config: &CollectionConfig) -> v1::CollectionConfig {
         created_ms: config.created_ms,
         recall_target: config.recall_target.map(RecallTarget::share),
         index: index_kind_out(config.index).into(),
+        clusters: config.clusters,
     }
 }
 
@@ -346,6 +347,7 @@ pub(super) fn index(report: &IndexReport) -> v1::Index {
         ef_construct: segment.serves.map_or(0, |built| built.ef_construct),
         ready: segment.is_ready(),
         rows_done: u64::from(segment.rows) - segment.rows_pending(),
+        clusters: segment.serves.and_then(|built| built.clusters),
     };
     v1::Index {
         ready: report.is_ready(),

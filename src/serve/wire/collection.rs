@@ -11,8 +11,8 @@ use crate::query::Instant;
 use crate::serve::error_map::ApiError;
 use crate::serve::json::{NOT_SUPPORTED, NoEffect, Unsupported, checked, parse};
 use crate::types::{
-    self, CollectionConfig, DIM_MAX, Distance, GraphParams, GraphPatch, IndexKind, Levels, Quantization,
-    RecallTarget,
+    self, CollectionConfig, DIM_MAX, Distance, GraphParams, GraphPatch, IndexKind, IndexSpec, Levels,
+    Quantization, RecallTarget,
 };
 
 /// `PUT /collections/{c}`.
@@ -129,10 +129,38 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Res
 }
 
 /// `index`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct IndexChoice {
-    kind: KindName,
+    kind: Option<KindName>,
+    /// Null: by the rows of each segment.
+    #[serde(default, deserialize_with = "given")]
+    clusters: Option<Option<Clusters>>,
+}
+
+impl IndexChoice {
+    /// What is said of kind and clusters, of which the first is `before` where nothing is.
+    fn checked(self, before: IndexKind) -> Result<(Option<IndexKind>, Option<Option<u32>>), ApiError> {
+        let kind = self.kind.map(|kind| kind.0);
+        let clusters = self.clusters.map(|clusters| clusters.map(|clusters| clusters.0));
+        check_clusters(kind.unwrap_or(before), clusters.flatten(), "index.clusters")?;
+        Ok((kind, clusters))
+    }
+}
+
+#[derive(Debug)]
+struct Clusters(u32);
+
+impl<'de> Deserialize<'de> for Clusters {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, |value| match value.as_u64().and_then(|count| u32::try_from(count).ok()) {
+            Some(count) => Ok(Self(count)),
+            None => {
+                let (least, most) = (IndexSpec::CLUSTERS.start(), IndexSpec::CLUSTERS.end());
+                Err(format!("must be a whole number between {least} and {most}, not {value}"))
+            }
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -237,8 +265,9 @@ impl CreateBody {
         let dim = check_dim(size, "vectors.size")?;
         check_graph(graph, "hnsw_config")?;
         let recall_target = self.recall_target.into_patch().flatten();
-        let index = self.index.map_or_else(IndexKind::default, |index| index.kind.0);
-        Ok(NewCollection { name, dim, distance: distance.0, index, graph, recall_target })
+        let (index, clusters) = self.index.unwrap_or_default().checked(IndexKind::default())?;
+        let (index, clusters) = (index.unwrap_or_default(), clusters.flatten());
+        Ok(NewCollection { name, dim, distance: distance.0, index, clusters, graph, recall_target })
     }
 }
 
@@ -293,8 +322,8 @@ impl PatchBody {
         let mut graph = self.hnsw_config.unwrap_or_default().patch();
         graph.quantization = self.quantization_config;
         check_graph(graph.over(config.graph), "hnsw_config")?;
-        let index = self.index.map(|index| index.kind.0);
-        Ok(CollectionPatch { recall_target: self.recall_target.into_patch(), index, graph })
+        let (index, clusters) = self.index.unwrap_or_default().checked(config.index)?;
+        Ok(CollectionPatch { recall_target: self.recall_target.into_patch(), index, clusters, graph })
     }
 }
 
@@ -357,6 +386,12 @@ pub fn check_graph(graph: GraphParams, at: &str) -> Result<(), ApiError> {
     })
 }
 
+/// Clusters that can be asked for.
+pub fn check_clusters(kind: IndexKind, clusters: Option<u32>, at: &str) -> Result<(), ApiError> {
+    IndexSpec::check_clusters(kind, clusters)
+        .map_err(|problem| ApiError::invalid("invalid_index_parameters", at, problem))
+}
+
 /// The answer to `GET /collections/{c}`, with what clients require of it and our marks beside.
 pub fn describe(
     config: &CollectionConfig,
@@ -398,6 +433,7 @@ pub fn describe(
         "quarantined": info.quarantined,
         "index": {
             "kind": index.wanted.kind,
+            "clusters": index.wanted.clusters,
             "params": {
                 "m": index.wanted.graph.m,
                 "ef_construct": index.wanted.graph.ef_construct,
@@ -432,6 +468,7 @@ fn segment(segment: &SegmentIndex) -> Value {
         "kind": segment.serves.map_or(IndexKind::Flat, |built| built.kind),
         "m": segment.serves.map(|built| built.m),
         "ef_construct": segment.serves.map(|built| built.ef_construct),
+        "clusters": segment.serves.and_then(|built| built.clusters),
         "state": state,
         "rows_done": u64::from(segment.rows) - segment.rows_pending(),
     })
@@ -461,6 +498,53 @@ mod tests {
         assert_eq!(new.distance, Distance::L2);
         assert_eq!((new.graph.m, new.graph.ef_construct), (32, 200));
         assert_eq!((new.graph.levels, new.graph.quantization), (Levels::On, Some(Quantization::INT8)));
+    }
+
+    #[test]
+    fn clusters_are_asked_for_by_their_number() {
+        let with = |index: &str| {
+            create(&format!(r#"{{"vectors": {{"size": 4, "distance": "Dot"}}, "index": {index}}}"#))
+        };
+        let new = with(r#"{"kind": "ivf", "clusters": 64}"#).unwrap();
+        assert_eq!((new.index, new.clusters), (IndexKind::Ivf, Some(64)));
+        for automatic in [r#"{"kind": "ivf"}"#, r#"{"kind": "ivf", "clusters": null}"#] {
+            assert_eq!(with(automatic).unwrap().clusters, None);
+        }
+        for (index, code, message) in [
+            (
+                r#"{"kind": "ivf", "clusters": 0}"#,
+                "invalid_index_parameters",
+                "index.clusters: must be between 1 and 65536, not 0",
+            ),
+            (
+                r#"{"kind": "ivf", "clusters": 65537}"#,
+                "invalid_index_parameters",
+                "index.clusters: must be between 1 and 65536, not 65537",
+            ),
+            (
+                r#"{"kind": "ivf", "clusters": -3}"#,
+                "invalid_request",
+                "index.clusters: must be a whole number between 1 and 65536, not -3",
+            ),
+            (
+                r#"{"kind": "ivf", "clusters": "many"}"#,
+                "invalid_request",
+                "index.clusters: must be a whole number between 1 and 65536, not \"many\"",
+            ),
+            (
+                r#"{"clusters": 64}"#,
+                "invalid_index_parameters",
+                "index.clusters: only the kind \"ivf\" has clusters, and the kind is \"hnsw\"",
+            ),
+            (
+                r#"{"kind": "ivf", "cluster": 64}"#,
+                "unknown_field",
+                "index: unknown key \"cluster\"; did you mean \"clusters\"?",
+            ),
+        ] {
+            let error = with(index).unwrap_err();
+            assert_eq!((error.code(), error.message()), (code, message), "{index}");
+        }
     }
 
     #[test]
@@ -569,6 +653,20 @@ mod tests {
         let error = patch(r#"{"index": {"kind": "hsnw"}}"#).unwrap_err();
         assert_eq!(error.message(), "index.kind: \"hsnw\" is none of flat, hnsw, ivf");
         assert_eq!(patch(r#"{"index": {"knid": "flat"}}"#).unwrap_err().code(), "unknown_field");
+        let graphs = patch(r#"{"index": {"clusters": 9}}"#).unwrap_err();
+        assert_eq!(
+            graphs.message(),
+            "index.clusters: only the kind \"ivf\" has clusters, and the kind is \"hnsw\""
+        );
+        assert_eq!(patch(r#"{"index": {}}"#).unwrap(), CollectionPatch::default());
+        let config = CollectionConfig { index: IndexKind::Ivf, clusters: Some(7), ..config.clone() };
+        let patch = |text: &str| parse::<PatchBody>(text.as_bytes()).and_then(|body| body.patch(&config));
+        let index = |text: &str| patch(text).map(|patch| (patch.index, patch.clusters)).unwrap();
+        assert_eq!(index(r#"{"index": {"clusters": 9}}"#), (None, Some(Some(9))));
+        assert_eq!(index(r#"{"index": {"kind": "ivf"}}"#), (Some(IndexKind::Ivf), None));
+        assert_eq!(index(r#"{"index": {"clusters": null}}"#), (None, Some(None)));
+        assert!(patch(r#"{"index": {"kind": "hnsw", "clusters": 9}}"#).is_err());
+        assert!(patch(r#"{"index": {"kind": "hnsw", "clusters": null}}"#).is_ok());
         assert_eq!(patch(r#"{"metadata": {"a": 1}}"#).unwrap_err().code(), "unsupported");
     }
 

@@ -33,6 +33,7 @@ pub fn config() -> CollectionConfig {
         distance: Distance::L2,
         graph: GraphParams { m: 4, ef_construct: 16, full_scan_threshold: 30, ..GraphParams::default() },
         index: IndexKind::Hnsw,
+        clusters: None,
         recall_target: None,
         ef_search: None,
         created_ms: 0,
@@ -40,7 +41,12 @@ pub fn config() -> CollectionConfig {
 }
 
 pub fn open(dir: &Path) -> Shard {
-    Shard::open(dir, config(), tuning(), &MemoryBudget::unlimited()).unwrap()
+    open_as(dir, IndexKind::Hnsw)
+}
+
+pub fn open_as(dir: &Path, index: IndexKind) -> Shard {
+    let config = CollectionConfig { index, ..config() };
+    Shard::open(dir, config, tuning(), &MemoryBudget::unlimited()).unwrap()
 }
 
 pub fn runtime() -> tokio::runtime::Runtime {

@@ -1,5 +1,6 @@
 //! Whole shards: a model that anything may happen to, readers amid swaps, and what single bugs have taught.
 #![allow(clippy::unwrap_used, clippy::panic)]
+mod clusters;
 pub(crate) mod fixture;
 mod fresh;
 mod life;

@@ -7,12 +7,14 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::fixture::{copy, flush, id, open, runtime, settle};
+use super::fixture::{copy, flush, id, open_as, runtime, settle};
 use crate::query::{
     Filter, Nearest, PayloadSelection, ReadOptions, Search, SearchRequest, find, for_each_match,
 };
 use crate::shard::Shard;
-use crate::types::{Distance, Entry, Expect, Lsn, Outcome, Position, Reject, SourceRange, WriteBatch};
+use crate::types::{
+    Distance, Entry, Expect, IndexKind, Lsn, Outcome, Position, Reject, SourceRange, WriteBatch,
+};
 use crate::view::{RowRef, Snapshot};
 
 const SOURCE: &str = "pipeline";
@@ -124,6 +126,7 @@ impl Model {
 }
 
 struct Stage {
+    index: IndexKind,
     dir: TempDir,
     shard: Option<Shard>,
     model: Model,
@@ -131,10 +134,10 @@ struct Stage {
 }
 
 impl Stage {
-    fn new() -> Self {
+    fn new(index: IndexKind) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let shard = Some(open(dir.path()));
-        Self { dir, shard, model: Model::default(), kept: None }
+        let shard = Some(open_as(dir.path(), index));
+        Self { index, dir, shard, model: Model::default(), kept: None }
     }
 
     fn shard(&self) -> &Shard {
@@ -144,7 +147,7 @@ impl Stage {
     fn go_on_with(&mut self, dir: TempDir, model: Model) {
         self.shard = None;
         (self.dir, self.model) = (dir, model);
-        self.shard = Some(open(self.dir.path()));
+        self.shard = Some(open_as(self.dir.path(), self.index));
     }
 
     fn propose(&self, entry: Entry) -> Outcome {
@@ -166,7 +169,7 @@ impl Stage {
             Step::Settle => settle(self.shard()),
             Step::Reopen => {
                 self.shard = None;
-                self.shard = Some(open(self.dir.path()));
+                self.shard = Some(open_as(self.dir.path(), self.index));
             }
             Step::Crash => {
                 let dir = tempfile::tempdir().unwrap();
@@ -390,15 +393,16 @@ fn nearest(
 #[test]
 fn a_shard_holds_what_a_map_holds_whatever_happens_to_it() {
     let mut runner = TestRunner::new(Config {
-        cases: std::env::var("PROXIMADB_SHARD_CASES").map_or(16, |cases| cases.parse().unwrap()),
+        cases: std::env::var("PROXIMADB_SHARD_CASES").map_or(20, |cases| cases.parse().unwrap()),
         max_shrink_iters: 400,
         failure_persistence: None,
         ..Config::default()
     });
-    let steps = prop::collection::vec(step(), 1..60);
+    // Merges put rows into other orders where clusters are wanted.
+    let index = prop_oneof![Just(IndexKind::Hnsw), Just(IndexKind::Ivf)];
     runner
-        .run(&steps, |steps| {
-            let mut stage = Stage::new();
+        .run(&(index, prop::collection::vec(step(), 1..60)), |(index, steps)| {
+            let mut stage = Stage::new(index);
             steps.iter().for_each(|step| stage.take(step));
             Ok(())
         })

@@ -19,6 +19,8 @@ fn spec(kind: IndexKind, m: u32, ef_construct: u32) -> IndexSpec {
     IndexSpec {
         kind,
         graph: GraphParams { m, ef_construct, full_scan_threshold: 30, ..GraphParams::default() },
+        // A number that changes with what makes no difference to clusters.
+        clusters: (kind == IndexKind::Ivf && m > 4).then_some(m),
     }
 }
 
@@ -27,7 +29,8 @@ fn hnsw(m: u32, ef_construct: u32) -> IndexSpec {
 }
 
 fn open(dir: &Path, wanted: IndexSpec, rows_max: usize) -> Shard {
-    let config = CollectionConfig { graph: wanted.graph, index: wanted.kind, ..config() };
+    let config =
+        CollectionConfig { graph: wanted.graph, index: wanted.kind, clusters: wanted.clusters, ..config() };
     let tuning = Tuning { memtable_rows_max: rows_max, ..tuning() };
     Shard::open(dir, config, tuning, &MemoryBudget::unlimited()).unwrap()
 }
@@ -223,6 +226,15 @@ fn a_change_of_mind_stops_the_build_and_keeps_what_serves() {
     assert_reached(&shard, dir.path(), spec(IndexKind::Ivf, 4, 16));
     assert_eq!(shard.info().indexed_points, u64::from(ROWS), "clusters serve");
     check(&shard, &model, [700.0, 20.0]);
+    // Another number of clusters is another index; what is the same in clusters is not.
+    let clusters = graph();
+    shard.want_index(spec(IndexKind::Ivf, 3, 99));
+    assert_reached(&shard, dir.path(), spec(IndexKind::Ivf, 3, 99));
+    assert!(Arc::ptr_eq(&clusters, &graph()), "nothing was built");
+    shard.want_index(spec(IndexKind::Ivf, 40, 16));
+    assert_reached(&shard, dir.path(), spec(IndexKind::Ivf, 40, 16));
+    assert_eq!(shard.segments()[0].built().unwrap().clusters, Some(40));
+    check(&shard, &model, [700.0, 20.0]);
     shard.want_index(spec(IndexKind::Flat, 4, 16));
     assert_reached(&shard, dir.path(), spec(IndexKind::Flat, 4, 16));
     assert_eq!((shard.info().indexed_points, shard.segments()[0].graph_bytes()), (0, 0));
@@ -264,6 +276,7 @@ fn manifests_that_do_not_say_what_was_built_are_taken_at_the_catalogs_word() {
     let built = IndexSpec {
         kind: IndexKind::Hnsw,
         graph: GraphParams { m: 4, ef_construct: 16, ..GraphParams::default() },
+        clusters: None,
     }
     .built_for(1 << 20);
     assert_eq!(shard.segments()[0].built(), built);

@@ -62,7 +62,8 @@ pub(crate) fn write_as(
 ) -> Result<SegmentMeta, StoreError> {
     let rows: Vec<RowRef<'_>> = rows.iter().map(OwnedRow::borrowed).collect();
     let (id, distance) = (SegmentId::new(), Distance::L2);
-    SegmentWriter::write(dir, &SegmentInput { id, dim, distance, rows: &rows, tombstones, vectors })
+    let clusters = &[];
+    SegmentWriter::write(dir, &SegmentInput { id, dim, distance, rows: &rows, clusters, tombstones, vectors })
 }
 
 pub(crate) fn small_rows() -> Vec<OwnedRow> {

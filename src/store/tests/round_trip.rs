@@ -12,7 +12,8 @@ use roaring::RoaringBitmap;
 
 use super::fixture::{OwnedRow, plain, read_everything, small_rows, small_tombstones, write, write_as};
 use crate::store::{
-    Deletes, PickedRows, Segment, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError, VectorForm,
+    Deletes, PickedRows, RowRef, Segment, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError,
+    VectorForm,
 };
 use crate::types::{Column, Distance, ErrorKind, Lsn, PointId, columns_of};
 
@@ -61,6 +62,34 @@ fn a_segment_may_hold_nothing_but_tombstones_or_nothing_at_all() {
 }
 
 #[test]
+fn row_groups_hold_whole_clusters() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows: Vec<OwnedRow> = (0..10_000).map(|row| OwnedRow::new(row, 2, "{\"n\": 1}")).collect();
+    let borrowed: Vec<RowRef<'_>> = rows.iter().map(OwnedRow::borrowed).collect();
+    let input = SegmentInput {
+        id: SegmentId::new(),
+        dim: 2,
+        distance: Distance::L2,
+        rows: &borrowed,
+        clusters: &[0, 3_000, 5_000, 9_000],
+        tombstones: &small_tombstones(),
+        vectors: VectorForm::Packed,
+    };
+    let meta = SegmentWriter::write(dir.path(), &input).unwrap();
+    let file = std::fs::File::open(dir.path().join(&meta.parquet.name)).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let groups: Vec<i64> = reader.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
+    assert_eq!(groups, [5_000, 5_000, 2], "deletes have their own");
+    let segment = Segment::open(dir.path(), &meta).unwrap();
+    assert_eq!(segment.row(8_999).unwrap(), borrowed[8_999]);
+    assert_eq!(
+        (segment.column("n").unwrap().unwrap().len(), segment.tombstones().unwrap().len()),
+        (10_000, 2)
+    );
+    segment.verify().unwrap();
+}
+
+#[test]
 fn picked_rows_of_several_segments_make_a_new_one() {
     let dir = tempfile::tempdir().unwrap();
     let rows = small_rows();
@@ -74,6 +103,7 @@ fn picked_rows_of_several_segments_make_a_new_one() {
         dim: 3,
         distance: Distance::Cosine,
         rows: &picked,
+        clusters: &[],
         tombstones: &[],
         vectors: VectorForm::Packed,
     };
