@@ -11,18 +11,29 @@ use super::pace::Pace;
 use super::recall::{Recall, RecallReport};
 use super::search_pool::SearchPool;
 use crate::query::{
-    Filter, Freshness, Nearest, PayloadEdit, PayloadSelection, PointSelector, ReadOptions, Record,
-    ScrollAnswer, ScrollRequest, Search, SearchAnswer, SearchRequest, find, for_each_match, payload,
+    Filter, Freshness, Nearest, PayloadEdit, PayloadSelection, PointSelector, QueryError, ReadOptions,
+    Record, ScrollAnswer, ScrollRequest, Search, SearchAnswer, SearchRequest, find, for_each_match, payload,
     prepare_vector, record,
 };
 use crate::shard::{IndexReport, Shard, ShardInfo};
 use crate::types::{
-    CollectionConfig, Distance, Entry, Expect, Lsn, Op, OpKind, Outcome, PointId, Reject, WriteBatch,
+    CodedSearch, CollectionConfig, Distance, Entry, Expect, Lsn, Op, OpKind, Outcome, PointId, Reject,
+    WriteBatch,
 };
 use crate::view::{RowRef, Snapshot};
 
 /// Points edited or deleted per log entry. Larger entries wait longer for their fsync and conflict more often.
 const EDIT_BATCH: usize = 512;
+/// Bytes of payloads and vectors per log entry of an edit, beyond one point: a large value set on many points is
+/// written as many times.
+const EDIT_BYTES: usize = 4 << 20;
+/// Points by id that are read without a search thread, as a lookup takes about a microsecond.
+const FEW_IDS: usize = 16;
+/// Points by id read between looks at the deadline.
+const IDS_PER_LOOK: usize = 256;
+/// Hits and candidates that a usual search asks for at most.
+const USUAL_HITS: usize = 128;
+const USUAL_EF: usize = 512;
 /// Times an edit is tried again after a concurrent write of the same point.
 const EDIT_TRIES: usize = 16;
 
@@ -57,7 +68,7 @@ pub struct Collection {
     config: ArcSwap<CollectionConfig>,
     shard: Arc<Shard>,
     searches: Arc<SearchPool>,
-    /// Of searches without a filter, which cost about the same each.
+    /// Of usual searches.
     pace: Arc<Pace>,
     recall: Recall,
     /// One change of the configuration at a time.
@@ -189,65 +200,42 @@ impl Collection {
                 self.matching(filter).await?.into_iter().map(|(id, _)| id).collect()
             }
         };
-        let mut last = self.shard.marks().applied();
-        for chunk in ids.chunks(EDIT_BATCH) {
-            last = self.edit_chunk(chunk, &edit, wait).await?;
+        let edit = Arc::new(edit);
+        let (mut last, mut rest) = (self.shard.marks().applied(), &ids[..]);
+        while !rest.is_empty() {
+            let (lsn, done) = self.edit_some(rest, &edit, wait).await?;
+            (last, rest) = (lsn, &rest[done..]);
         }
         Ok(last)
     }
 
-    /// Reads, edits, and writes back on the condition that nobody wrote in between; else tries again.
-    async fn edit_chunk(&self, ids: &[PointId], edit: &PayloadEdit, wait: Wait) -> Result<Lsn, EngineError> {
+    /// Reads the first points, edits them, and writes them back on the condition that nobody wrote in between; else
+    /// tries again. Says how many it were, at least one.
+    async fn edit_some(
+        &self,
+        ids: &[PointId],
+        edit: &Arc<PayloadEdit>,
+        wait: Wait,
+    ) -> Result<(Lsn, usize), EngineError> {
+        let ids = &ids[..ids.len().min(EDIT_BATCH)];
         let mut tries = 0;
         loop {
             self.shard.settle().await.map_err(|error| self.refused(error))?;
-            let batch = self.edited(ids, edit)?;
+            let (snapshot, dim) = (self.shard.snapshot(), self.config.load().dim);
+            let (ids, edit) = (ids.to_vec(), Arc::clone(edit));
+            let work = move || edited(&snapshot, dim, &ids, &edit);
+            let ran = self.searches.run(work).await;
+            let (batch, done) = ran.map_err(|error| self.refused_search(error))??;
             match self.write(batch, heard(wait)).await {
                 Err(EngineError::Conflict { .. }) if tries < EDIT_TRIES => tries += 1,
-                outcome => return outcome,
+                outcome => return Ok((outcome?, done)),
             }
         }
     }
 
-    fn edited(&self, ids: &[PointId], edit: &PayloadEdit) -> Result<WriteBatch, EngineError> {
-        let snapshot = self.shard.snapshot();
-        let mut batch = WriteBatch::new(self.config.load().dim);
-        let mut seen = std::collections::HashSet::new();
-        for row in ids.iter().filter(|id| seen.insert(*id)).filter_map(|id| find(&snapshot, id)) {
-            let old = payload(&row)?;
-            let new = match edit {
-                PayloadEdit::Set(fields) => {
-                    let mut payload = old;
-                    payload.extend(fields.clone());
-                    payload
-                }
-                PayloadEdit::Overwrite(fields) => fields.clone(),
-                PayloadEdit::Delete(fields) => {
-                    let mut payload = old;
-                    payload.retain(|field, _| !fields.contains(field));
-                    payload
-                }
-                PayloadEdit::Clear => Default::default(),
-            };
-            let text = serde_json::to_vec(&new).map_err(|error| EngineError::Invalid {
-                field: "payload".into(),
-                problem: error.to_string(),
-                code: "bad_payload",
-            })?;
-            batch.vectors.extend_from_slice(row.vector().map_err(EngineError::from_store)?);
-            batch.ops.push(Op {
-                id: row.id(),
-                kind: OpKind::Upsert { payload: text.into(), event_time_ms: row.event_time_ms() },
-                expect: Expect::Version(row.born()),
-                position: None,
-            });
-        }
-        Ok(batch)
-    }
-
     /// Searches: on this thread, if it is likely to take less than handing it over.
     pub async fn search(self: &Arc<Self>, request: SearchRequest) -> Result<SearchAnswer, EngineError> {
-        let is_usual = !request.exact && request.filter.is_none();
+        let is_usual = is_usual(&request);
         self.search_as(request, is_usual).await
     }
 
@@ -306,10 +294,24 @@ impl Collection {
         with_vector: bool,
         read: ReadOptions,
     ) -> Result<Vec<Record>, EngineError> {
-        self.wait_fresh(&read).await?;
-        let snapshot = self.shard.snapshot();
-        let rows = ids.iter().filter_map(|id| find(&snapshot, id));
-        rows.map(|row| Ok(record(&row, &with_payload, with_vector)?)).collect()
+        let deadline = self.wait_fresh(&read).await?;
+        let (snapshot, few) = (self.shard.snapshot(), ids.len() <= FEW_IDS);
+        let work = move || {
+            let mut records = Vec::with_capacity(ids.len());
+            for ids in ids.chunks(IDS_PER_LOOK) {
+                if Instant::now() >= deadline {
+                    return Err(QueryError::Timeout { timeout: read.timeout }.into());
+                }
+                for row in ids.iter().filter_map(|id| find(&snapshot, id)) {
+                    records.push(record(&row, &with_payload, with_vector)?);
+                }
+            }
+            Ok(records)
+        };
+        match few {
+            true => work(),
+            false => self.searches.run(work).await.map_err(|error| self.refused_search(error))?,
+        }
     }
 
     /// A page of points in id order (integers by value before texts).
@@ -440,6 +442,62 @@ impl Collection {
             super::search_pool::PoolError::Closed => EngineError::ShuttingDown,
         }
     }
+}
+
+/// The first of these points, edited, and how many it were: as many as fit one entry, at least one.
+fn edited(
+    snapshot: &Snapshot,
+    dim: u32,
+    ids: &[PointId],
+    edit: &PayloadEdit,
+) -> Result<(WriteBatch, usize), EngineError> {
+    let mut batch = WriteBatch::new(dim);
+    let mut seen = std::collections::HashSet::new();
+    let mut bytes = 0;
+    for (number, id) in ids.iter().enumerate() {
+        if bytes > EDIT_BYTES {
+            return Ok((batch, number));
+        }
+        let Some(row) = find(snapshot, id).filter(|_| seen.insert(id)) else { continue };
+        let old = payload(&row)?;
+        let new = match edit {
+            PayloadEdit::Set(fields) => {
+                let mut payload = old;
+                payload.extend(fields.clone());
+                payload
+            }
+            PayloadEdit::Overwrite(fields) => fields.clone(),
+            PayloadEdit::Delete(fields) => {
+                let mut payload = old;
+                payload.retain(|field, _| !fields.contains(field));
+                payload
+            }
+            PayloadEdit::Clear => Default::default(),
+        };
+        let text = serde_json::to_vec(&new).map_err(|error| EngineError::Invalid {
+            field: "payload".into(),
+            problem: error.to_string(),
+            code: "bad_payload",
+        })?;
+        bytes += text.len() + 4 * dim as usize;
+        batch.vectors.extend_from_slice(row.vector().map_err(EngineError::from_store)?);
+        batch.ops.push(Op {
+            id: row.id(),
+            kind: OpKind::Upsert { payload: text.into(), event_time_ms: row.event_time_ms() },
+            expect: Expect::Version(row.born()),
+            position: None,
+        });
+    }
+    Ok((batch, ids.len()))
+}
+
+/// Does it cost about what most searches cost? What others took says nothing of one that asks for much.
+fn is_usual(request: &SearchRequest) -> bool {
+    !request.exact
+        && request.filter.is_none()
+        && request.offset + request.limit <= USUAL_HITS
+        && request.ef_search.is_none_or(|ef| ef <= USUAL_EF)
+        && request.codes == CodedSearch::default()
 }
 
 /// A conditional write must be heard of: a conflict that nobody learns of is a lost edit.

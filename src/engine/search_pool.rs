@@ -83,7 +83,8 @@ impl SearchPool {
         if !pace.is_short() {
             return self.run(timed).await;
         }
-        match self.queue.read().is_some() {
+        let is_open = self.queue.read().is_some();
+        match is_open {
             true => caught(timed).ok_or(PoolError::Closed),
             false => Err(PoolError::Closed),
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use crate::store::{
     PickedRows, SegmentId, SegmentInput, SegmentMeta, SegmentWriter, StoreError, Tombstone, VectorForm,
 };
-use crate::types::{CollectionConfig, Lsn};
+use crate::types::{CollectionConfig, IdHash, Lsn};
 use crate::view::LiveSegment;
 
 /// What a merge keeps of its inputs.
@@ -21,16 +21,24 @@ impl Kept {
     /// What is alive in `inputs`, oldest first, as of `flushed`; rows in the order in which they came.
     ///
     /// Not a later LSN: a crash replays the log from `flushed`, and replay must find the rows it found the
-    /// first time. `others_remain`: segments outside the merge may hold older versions of deleted points, so the
-    /// tombstones are carried on for readers of plain Parquet.
-    pub fn of(inputs: &[Arc<LiveSegment>], flushed: Lsn, others_remain: bool) -> Result<Self, StoreError> {
+    /// first time. `others`: the segments outside the merge. Where one holds an older version of a deleted point, the
+    /// tombstone is carried on for readers of plain Parquet; all others have nothing left to hide, since whatever is
+    /// flushed meanwhile is newer.
+    pub fn of(
+        inputs: &[Arc<LiveSegment>],
+        others: &[Arc<LiveSegment>],
+        flushed: Lsn,
+    ) -> Result<Self, StoreError> {
+        let hides = |tombstone: &Tombstone| {
+            let id = tombstone.id.as_str();
+            let hash = IdHash::of(id);
+            others.iter().any(|other| other.find(id, hash).is_some())
+        };
         let mut kept = Self { origins: Vec::new(), tombstones: Vec::new() };
         for (place, input) in inputs.iter().enumerate() {
             let alive = (0..input.rows()).filter(|row| input.is_visible(*row, flushed));
             kept.origins.extend(alive.map(|row| (place as u32, row)));
-            if others_remain {
-                kept.tombstones.extend(input.segment.tombstones()?);
-            }
+            kept.tombstones.extend(input.segment.tombstones()?.into_iter().filter(hides));
         }
         Ok(kept)
     }

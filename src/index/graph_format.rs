@@ -174,6 +174,7 @@ fn parse(file: Bytes) -> Result<GraphFile, String> {
     if width != width_for(rows)
         || rows > super::links::ROWS_MAX
         || (entries == 0) != (rows == 0)
+        || rows > 0 && (links_max == 0 || dim == 0)
         || header.coded.as_ref().is_some_and(|coded| !coded.kind.fits(lifted_dim))
     {
         return Err("its header contradicts itself".into());

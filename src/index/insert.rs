@@ -202,7 +202,7 @@ impl<'a> Build<'a> {
     /// Cuts lists to their length and makes sure that every node can be reached; returns the length and them.
     pub(super) fn finish(mut self, nodes: &[u32], entries: &[u32]) -> Result<(usize, LinksMut), IndexError> {
         self.trim(nodes)?;
-        relink_unreached(self.space, &mut self.links, self.links_max, entries, nodes, self.ef)?;
+        relink_unreached(self.space, &mut self.links, self.links_max, entries, nodes, self.ef, self.control)?;
         Ok((self.links_max, self.links))
     }
 

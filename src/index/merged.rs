@@ -106,7 +106,8 @@ impl GraphBuilder {
         let fits = |graph: &Graph| {
             let (file, _) = graph.file_and_twins();
             let alike = file.distance == vectors.distance && file.dim == vectors.dim;
-            alike && file.links_max == links_max_of(&self.params)
+            // Nothing can be told apart by distances that are all infinite.
+            alike && file.links_max == links_max_of(&self.params) && file.lifted_square.is_finite()
         };
         let of_these = |&(place, then): &(u32, u32)| match inputs.graphs.get(place as usize) {
             Some(graph) => graph.is_none_or(|graph| (then as usize) < graph.len()),

@@ -1,12 +1,13 @@
 //! I2: every node can be reached from the entries.
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
 use super::links::{LinksMut, Lists};
 use super::near::Near;
 use super::scratch::Scratch;
 use super::space::{Probe, Space};
 use super::walk::{Clock, Row, walk};
-use super::{IndexError, links::NONE};
+use super::{BuildControl, IndexError, links::NONE};
 
 /// How each node is reached: a tree whose edges must stay.
 pub(super) struct Reach {
@@ -55,26 +56,36 @@ pub(super) fn relink_unreached(
     entries: &[u32],
     nodes: &[u32],
     ef: usize,
+    control: &BuildControl,
 ) -> Result<usize, IndexError> {
     let mut reach = Reach::from_entries(links.view(), entries);
     let mut unreached: Vec<u32> = nodes.iter().copied().filter(|&row| !reach.reaches(row)).collect();
     unreached.sort_unstable();
-    let mut linked = 0;
+    let (mut linked, mut first_far) = (0, 0);
     let (mut scratch, mut probe) = (Scratch::default(), Probe::default());
     for row in unreached {
         if reach.reaches(row) {
             continue; // through one linked before it
+        }
+        if control.cancelled.load(Ordering::Relaxed) {
+            return Err(IndexError::Cancelled);
         }
         space.aim(&mut probe, row);
         let target = Row { space, probe: &probe };
         walk(links.view(), &target, entries, ef, &mut scratch, &mut Clock::new(None), |_| {})?;
         // All nodes a walk finds can be reached. Should none of the near ones have a link to spare, some
         // other node has: n nodes need n tree edges and have `links_max` times as many slots.
-        let near = scratch.beam.finish().iter().map(|near| near.row());
-        let far = nodes.iter().copied().filter(|&other| reach.reaches(other));
-        let Some(parent) =
-            near.chain(far).find(|&parent| spare(space, links, links_max, &reach, parent, row))
-        else {
+        let mut near = scratch.beam.finish().iter().map(|near| near.row());
+        let mut spares = |parent: u32| spare(space, links, links_max, &reach, parent, row);
+        let parent = near.find(|&parent| spares(parent)).or_else(|| {
+            // From where the last search for one ended: looking at all of them each time would take hours where most
+            // nodes can't be reached, since they lie in one place.
+            let far = (0..nodes.len()).map(|step| (first_far + step) % nodes.len());
+            let found = far.filter(|&at| reach.reaches(nodes[at])).find(|&at| spares(nodes[at]))?;
+            first_far = found;
+            Some(nodes[found])
+        });
+        let Some(parent) = parent else {
             debug_assert!(false, "a graph with a reached node has a slot to spare");
             continue;
         };
@@ -130,7 +141,8 @@ mod tests {
             let mut links = LinksMut::empty(500, 16);
             let nodes: Vec<u32> = (0..500).collect();
             let linked =
-                relink_unreached(&space, &mut links, links_max, &[42], &nodes, 8).expect("no deadline");
+                relink_unreached(&space, &mut links, links_max, &[42], &nodes, 8, &BuildControl::default())
+                    .expect("no deadline");
             assert_eq!(linked, 499);
             assert!(all_reached(&links, &[42], 500));
             assert!((0..500).all(|row| links.view().of(row).len() <= links_max));
@@ -150,7 +162,11 @@ mod tests {
         }
         let nodes: Vec<u32> = (0..40).collect();
         assert!(!all_reached(&links, &[3], 40));
-        assert_eq!(relink_unreached(&space, &mut links, 4, &[3], &nodes, 8).expect("no deadline"), 1);
+        assert_eq!(
+            relink_unreached(&space, &mut links, 4, &[3], &nodes, 8, &BuildControl::default())
+                .expect("no deadline"),
+            1
+        );
         assert!(all_reached(&links, &[3], 40));
         assert!((0..40).all(|row| links.view().of(row).len() == 4));
     }

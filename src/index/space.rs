@@ -186,6 +186,16 @@ impl<'a> Space<'a> {
         }
     }
 
+    /// What orders rows as their distances from a query do, with no digits lost to lifts, which are all there is to see
+    /// where one row is thousands of times as long as the others.
+    pub(super) fn ranks_from_query(&self, query: &[f32], ids: &[u32], out: &mut [f32]) {
+        if self.lift.is_empty() {
+            return self.distances_from_query(query, ids, out);
+        }
+        distance::dot_ids(query, self.block.rows, ids, out);
+        out.iter_mut().for_each(|product| *product = -*product);
+    }
+
     /// From one row to others.
     pub(super) fn exact_distances(&self, from: u32, ids: &[u32], out: &mut [f32]) {
         distance::l2_squared_ids(self.block.row(from), self.block.rows, ids, out);
@@ -222,8 +232,12 @@ fn lift(block: VectorBlock<'_>, least_square: f32) -> (Vec<f32>, f32) {
         f64::from(distance::dot(row, row))
     };
     let lengths: Vec<f64> = (0..block.len() as u32).map(squared).collect();
-    let greatest = lengths.iter().copied().fold(f64::from(least_square), f64::max); // passes over NaN
-    let lift = lengths.into_iter().map(|length| (greatest - length).max(0.0).sqrt() as f32).collect();
+    // One row whose length floats can't hold must not lift all others to infinity: it stays as long as it is.
+    let finite = lengths.iter().copied().filter(|length| length.is_finite());
+    let greatest = finite.fold(f64::from(least_square), f64::max);
+    let lift =
+        |length: f64| if length.is_finite() { (greatest - length).max(0.0).sqrt() as f32 } else { 0.0 };
+    let lift = lengths.into_iter().map(lift).collect();
     (lift, greatest as f32)
 }
 

@@ -278,6 +278,30 @@ fn components_that_are_not_numbers_do_no_harm() {
 }
 
 #[test]
+fn one_row_of_a_huge_length_leaves_dot_products_of_the_others_as_they_were() {
+    for length in [1e4, 1e20] {
+        let mut data = clustered(3_000, 64, Distance::Dot, 21);
+        let queries = data.split_off(40);
+        data.rows[..64].iter_mut().for_each(|x| *x *= length);
+        let built = build(data);
+        built.assert_all_reached();
+        let recall = built.recall(&queries, &|_| true);
+        assert!(recall >= 0.95, "{recall} with one of length {length}");
+    }
+}
+
+#[test]
+fn rows_that_are_mostly_one_do_not_decide_how_the_others_are_coded() {
+    let mut data = clustered(4_000, 64, Distance::L2, 22);
+    let queries = data.split_off(40);
+    let placeholder = data.rows[..64].to_vec();
+    (0..40_000).for_each(|_| data.rows.extend_from_slice(&placeholder));
+    let built = build(data);
+    let recall = built.recall(&queries, &|_| true);
+    assert!(recall >= 0.95, "{recall}");
+}
+
+#[test]
 fn every_flipped_byte_is_noticed() {
     let mut data = clustered(200, 6, Distance::Cosine, 20);
     data.rows.extend_from_within(..60);

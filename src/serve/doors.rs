@@ -101,6 +101,10 @@ pub(super) async fn ask(collection: &Arc<Collection>, ask: Ask) -> Result<(Vec<H
     }
 }
 
+/// Searches of a batch that wait for a thread at once. A batch of the most queries would fill the queue that others
+/// wait in, too, and be refused.
+pub(super) const SEARCHES_AT_ONCE: usize = 64;
+
 /// The same for one of several that a request asks at once.
 pub(super) async fn ask_beside_others(
     collection: &Arc<Collection>,

@@ -1,4 +1,6 @@
 //! An index on its way: begun, built into a file, read back.
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -89,10 +91,26 @@ impl Drawn {
         let Self { name, path, built, made, took } = self;
         let graph = flush::read_graph(&path, live, leaving)?;
         let _ = faults::pass("shard::graph_written");
-        let bytes = std::fs::read(&path).map_err(|source| StoreError::Io { path, doing: "read", source })?;
+        let (bytes, crc32c) =
+            checksum(&path).map_err(|source| StoreError::Io { path, doing: "read", source })?;
         tell(core, live, made, built, took);
-        let file = FileMeta { name, bytes: bytes.len() as u64, crc32c: crc32c::crc32c(&bytes) };
+        let file = FileMeta { name, bytes, crc32c };
         Ok(Made { file, graph, built })
+    }
+}
+
+/// A file's length and CRC-32C, read piece by piece: a graph may be larger than what memory is left.
+fn checksum(path: &Path) -> std::io::Result<(u64, u32)> {
+    let (mut file, mut piece) = (File::open(path)?, vec![0; 1 << 20]);
+    let (mut bytes, mut crc32c) = (0, 0);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok((bytes, crc32c)),
+            read => {
+                bytes += read as u64;
+                crc32c = crc32c::crc32c_append(crc32c, &piece[..read]);
+            }
+        }
     }
 }
 

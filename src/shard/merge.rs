@@ -25,12 +25,11 @@ use crate::view::{LiveSegment, View};
 pub(super) fn merge(core: &Arc<Core>, view: &View, plan: &Plan) -> Result<(), GraphError> {
     let started = Instant::now();
     let _writing = core.writers.read();
-    let inputs: Vec<Arc<LiveSegment>> =
-        view.segments.iter().filter(|live| plan.inputs.contains(&live.id())).cloned().collect();
-    let others_remain = inputs.len() < view.segments.len();
+    let (inputs, others): (Vec<Arc<LiveSegment>>, Vec<Arc<LiveSegment>>) =
+        view.segments.iter().cloned().partition(|live| plan.inputs.contains(&live.id()));
     let (flushed, id) = (core.marks.flushed(), SegmentId::new());
     let (stop, dir) = (&core.build.cancelled, &core.segments_dir);
-    let mut kept = Kept::of(&inputs, flushed, others_remain)?;
+    let mut kept = Kept::of(&inputs, &others, flushed)?;
     let clusters = clusters_first(core, &inputs, &mut kept, id)?;
     let starts = clusters.as_ref().map_or(&[][..], |clusters| &clusters.starts);
     let segment = kept.write(&core.config, dir, &inputs, starts, id, stop)?;

@@ -121,6 +121,10 @@ fn assert_like_the_reference(backend: &mut dyn KnnBackend, error: f64) {
     {
         Rows::new(count, dim).assert_nearest(backend, k, limits, error);
     }
+    // So many that the nearest are sorted in between and nothing nearer comes after it.
+    for (count, dim, k) in [(384, 16, 32), (390, 16, 32), (256, 8, 200), (512, 8, 256)] {
+        Rows::new(count, dim).assert_nearest(backend, k, limits, error);
+    }
     for kib in [100, 300, 1000] {
         let small = Limits { bytes: kib << 10, buffer_bytes: kib << 9 };
         Rows::new(1_111, 24).assert_nearest(backend, 16, small, error);

@@ -9,6 +9,9 @@ use crate::tiles::Points;
 /// Points looked at for the mean.
 const SAMPLE: usize = 4096;
 
+/// Points longer than so many times the median don't move the mean.
+const FAR: f32 = 8.0;
+
 /// Fills buffers that are uploaded.
 pub(crate) struct Staging<'a> {
     points: &'a Points<'a>,
@@ -48,14 +51,23 @@ impl<'a> Staging<'a> {
     }
 }
 
-/// The mean of a sample of the points, but for those that are no numbers.
+/// The mean of those points of a sample that are of ordinary length: a huge one would put it where no other is, and
+/// products would have no digits left for what tells the others apart.
 fn mean(points: &Points<'_>) -> Vec<f32> {
-    let mut sum = vec![0.0f64; points.dim];
     let mut point = vec![0.0f32; points.dim];
+    let sample = || (0..points.count).step_by(points.count.div_ceil(SAMPLE).max(1));
+    let square_of = |position: usize, point: &mut Vec<f32>| {
+        (points.copy)(position, point);
+        distance::dot(point, point)
+    };
+    let squares = sample().map(|position| square_of(position, &mut point));
+    let mut finite: Vec<f32> = squares.filter(|square| square.is_finite()).collect();
+    finite.sort_unstable_by(f32::total_cmp);
+    let ordinary = finite.get(finite.len() / 2).map_or(0.0, |median| median * FAR * FAR);
+    let mut sum = vec![0.0f64; points.dim];
     let mut count = 0u32;
-    for position in (0..points.count).step_by(points.count.div_ceil(SAMPLE).max(1)) {
-        (points.copy)(position, &mut point);
-        if distance::dot(&point, &point).is_finite() {
+    for position in sample() {
+        if square_of(position, &mut point) <= ordinary {
             sum.iter_mut().zip(&point).for_each(|(sum, &x)| *sum += f64::from(x));
             count += 1;
         }

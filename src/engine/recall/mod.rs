@@ -234,6 +234,10 @@ impl Recall {
             promise.by_queries = true;
             promise.tuner.forget(1.0);
         }
+        // Another target, or the last query measured, may speak for another choice although nothing new is asked.
+        if promise.tuner.decide() {
+            self.ef.store(promise.tuner.ef(), Ordering::Relaxed);
+        }
         let enough = if promise.by_queries { QUERIES_FEW } else { POINTS_ENOUGH };
         let query = promise.by_queries.then(|| queries.take()).flatten();
         if query.is_none() && promise.tuner.tally().queries() >= enough {

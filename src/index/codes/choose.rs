@@ -9,9 +9,11 @@
 //! Links are chosen by differences of distances, which coarse codes tell wrong; for a walk it is enough to keep
 //! more candidates and look at them again. Where a sample says that the codes asked for lose too much, finer ones
 //! take their place.
+use std::collections::HashSet;
 use std::io;
 
 use proximadb_kernels::codes::Bits;
+use proximadb_kernels::distance;
 use proximadb_kernels::huge::HugeBuffer;
 
 use super::coder::AnyCoder;
@@ -22,6 +24,9 @@ use crate::types::Quantization;
 
 /// Rows compared; all others are taken to be like them.
 const SAMPLE: usize = 2048;
+
+/// Times as many rows are looked at where most of a sample are equal to others.
+const MORE: usize = 8;
 
 /// Rows of the sample that are asked about.
 const QUERIES: usize = 64;
@@ -122,7 +127,7 @@ struct Sample {
 impl Sample {
     /// `None` if no row is made of numbers.
     fn of(space: &Space<'_>, seed: u64) -> Option<Sample> {
-        let rows = spread(space.len(), SAMPLE, &mut Random::new(seed));
+        let rows = distinct(space, SAMPLE, seed);
         let centre = centre(space, &rows)?;
         Some(Sample { rows, centre })
     }
@@ -196,9 +201,10 @@ impl Sample {
         centre
     }
 
-    /// Measures what codes do to the sample, and tells the quantizer. `None` where there is no memory for it.
+    /// Measures what codes do to the sample, and tells the quantizer. `None` where there is no memory for it, or nothing
+    /// to measure.
     fn try_out(&self, quantizer: &mut Quantizer, space: &Space<'_>) -> Option<Trial> {
-        let trial = try_out(quantizer, space, &self.rows).ok()?;
+        let trial = try_out(quantizer, space, &self.rows).ok().filter(|trial| trial.is_measured)?;
         quantizer.error = trial.error;
         quantizer.widening = trial.widening();
         Some(trial)
@@ -227,6 +233,8 @@ struct Trial {
     rank: f32,
     /// See [`Quantizer::error`].
     error: f32,
+    /// Was any error measured?
+    is_measured: bool,
 }
 
 impl Trial {
@@ -258,7 +266,7 @@ fn try_out(quantizer: &Quantizer, space: &Space<'_>, rows: &[u32]) -> io::Result
     // Spread as well: in a merged segment the first rows are those of one of its inputs.
     for &row in rows.iter().step_by((rows.len() / QUERIES).max(1)).take(QUERIES) {
         let vector = space.block.row(row);
-        space.distances_from_query(vector, rows, &mut exact);
+        space.ranks_from_query(vector, rows, &mut exact);
         quantizer.prepare(vector, space.query_lift(), &mut query);
         codes.distances(&query, &places, &mut estimates);
         let nearest = least(&exact, NEAREST);
@@ -270,6 +278,7 @@ fn try_out(quantizer: &Quantizer, space: &Space<'_>, rows: &[u32]) -> io::Result
         wanted += nearest.len();
         let found = by_estimate.iter().enumerate().filter(|(_, at)| exact[**at] <= farthest);
         ranks.extend(found.map(|(rank, _)| rank + 1).take(nearest.len()));
+        space.distances_from_query(vector, rows, &mut exact);
         for (at, (exact, estimate)) in exact.iter().zip(&estimates).enumerate() {
             let unit = 2.0 * query.square.sqrt() * factors[at * FACTORS].sqrt();
             let error = (exact - estimate) / unit;
@@ -285,6 +294,7 @@ fn try_out(quantizer: &Quantizer, space: &Space<'_>, rows: &[u32]) -> io::Result
         kept: f64::from(kept as u32) / f64::from(wanted.max(1) as u32),
         rank: ranks.get(most.min(ranks.len().saturating_sub(1))).map_or(1.0, |&rank| rank as f32),
         error: (squares / f64::from(measured.max(1))).sqrt() as f32,
+        is_measured: measured > 0,
     })
 }
 
@@ -294,6 +304,23 @@ fn least(values: &[f32], count: usize) -> Vec<usize> {
     places.sort_unstable_by(|&a, &b| values[a].total_cmp(&values[b]).then(a.cmp(&b)));
     places.truncate(count);
     places
+}
+
+/// Up to `count` rows that differ, ascending. Of rows that are all the same codes lose nothing, which says nothing of
+/// the others; where most are, more are looked at.
+fn distinct(space: &Space<'_>, count: usize, seed: u64) -> Vec<u32> {
+    let unlike = |rows: Vec<u32>| {
+        let mut seen = HashSet::with_capacity(rows.len());
+        let bits = |row: u32| space.block.row(row).iter().map(|x| x.to_bits()).collect::<Box<[u32]>>();
+        rows.into_iter().filter(|&row| seen.insert(bits(row))).collect::<Vec<u32>>()
+    };
+    let rows = unlike(spread(space.len(), count, &mut Random::new(seed)));
+    if 2 * rows.len() >= count.min(space.len()) {
+        return rows;
+    }
+    let mut more = unlike(spread(space.len(), MORE * count, &mut Random::new(seed)));
+    more.truncate(count);
+    more
 }
 
 /// Up to `count` of `rows` rows, ascending.
@@ -312,7 +339,9 @@ fn spread(rows: usize, count: usize, random: &mut Random) -> Vec<u32> {
 
 /// The mean of rows of ordinary length, in the space of the build. `None` if there are none.
 fn centre(space: &Space<'_>, rows: &[u32]) -> Option<Vec<f32>> {
-    let squares: Vec<f32> = rows.iter().map(|&row| space.square(row)).collect();
+    // Their own lengths: lifted, all have one.
+    let square = |row: u32| distance::dot(space.block.row(row), space.block.row(row));
+    let squares: Vec<f32> = rows.iter().map(|&row| square(row)).collect();
     let mut finite: Vec<f32> = squares.iter().copied().filter(|square| square.is_finite()).collect();
     finite.sort_unstable_by(f32::total_cmp);
     let median = *finite.get(finite.len() / 2)?;

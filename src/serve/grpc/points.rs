@@ -2,19 +2,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use proximadb_proto::v1;
 use proximadb_proto::v1::points_server::Points;
 use tonic::{Request, Streaming};
 
-use super::{Reply, Service, convert, deadline, reply, stream};
+use super::{Reply, Service, convert, deadline, reply, stream as streams};
 use crate::engine::Collection;
 use crate::query::{PayloadEdit, PayloadSelection, ScrollRequest, SearchAnswer};
 use crate::serve::batch::BatchBuilder;
-use crate::serve::doors::{self, receipt};
+use crate::serve::doors::{self, SEARCHES_AT_ONCE, receipt};
 use crate::serve::error_map::ApiError;
 use crate::serve::wire::payload::top_level_fields;
 use crate::serve::wire::points::Write;
+use crate::serve::wire::read::check_ids;
 
 impl Service {
     fn collection(&self, name: &str) -> Result<Arc<Collection>, ApiError> {
@@ -61,13 +62,13 @@ impl Points for Service {
         .await
     }
 
-    type UpsertStreamStream = stream::Acks;
+    type UpsertStreamStream = streams::Acks;
 
     async fn upsert_stream(
         &self,
         request: Request<Streaming<v1::UpsertStreamRequest>>,
     ) -> Reply<Self::UpsertStreamStream> {
-        reply(Ok(stream::acks(self.0.clone(), request.into_inner())))
+        reply(Ok(streams::acks(self.0.clone(), request.into_inner())))
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Reply<v1::GetResponse> {
@@ -76,6 +77,7 @@ impl Points for Service {
         let found = async {
             let collection = self.collection(&request.collection)?;
             let ids = convert::point_ids(request.ids, "ids")?;
+            check_ids(&ids, &self.0.limits)?;
             let with_payload = convert::selection(request.with_payload, PayloadSelection::Everything)?;
             let (read, with_freshness) = convert::read_options(request.read, deadline, &self.0.limits)?;
             let freshness = receipt(&collection, &read, with_freshness).await?.map(convert::freshness);
@@ -170,7 +172,8 @@ impl Points for Service {
                     Ok::<_, ApiError>(response(answer, with_freshness))
                 }
             });
-            Ok(v1::QueryBatchResponse { answers: try_join_all(answers).await? })
+            let answers = stream::iter(answers).buffered(SEARCHES_AT_ONCE).try_collect().await?;
+            Ok(v1::QueryBatchResponse { answers })
         };
         reply(answered.await)
     }

@@ -1,6 +1,6 @@
 //! Reading points: by id, by nearness, page by page.
 use axum::extract::State;
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use super::Names;
@@ -12,7 +12,7 @@ use crate::serve::error_map::ApiError;
 use crate::serve::json::Body;
 use crate::serve::params::Params;
 use crate::serve::wire::query::{QueryBatchBody, QueryBody, SearchBatchBody, SearchBody};
-use crate::serve::wire::read::{CountBody, GetBody, ScrollBody, read_options};
+use crate::serve::wire::read::{CountBody, GetBody, ScrollBody, check_ids, read_options};
 use crate::serve::wire::records::{QueryResult, RecordOut, ScoredPoint, ScrollResult};
 use crate::types::PointId;
 
@@ -28,6 +28,7 @@ pub async fn get(
     let params = params.read(&doors.limits)?;
     let collection = doors.engine.collection(&name)?;
     let body = body.with(|body: GetBody| Ok(body)).await?;
+    check_ids(&body.ids, &doors.limits)?;
     let read = read_options(body.fresh_as_of, body.timeout, params, &doors.limits)?;
     let with_payload = body.with_payload.or(PayloadSelection::Everything);
     let freshness = doors::receipt(&collection, &read, body.with_freshness).await?;
@@ -88,7 +89,7 @@ pub async fn query_batch(
             Ok::<_, ApiError>(answer)
         }
     });
-    Ok(Answer::new(try_join_all(answers).await?))
+    Ok(Answer::new(stream::iter(answers).buffered(doors::SEARCHES_AT_ONCE).try_collect().await?))
 }
 
 /// `POST /collections/{c}/points/search`.
@@ -125,7 +126,7 @@ pub async fn search_batch(
             Ok::<_, ApiError>(hits.into_iter().map(ScoredPoint::from).collect())
         }
     });
-    Ok(Answer::new(try_join_all(answers).await?))
+    Ok(Answer::new(stream::iter(answers).buffered(doors::SEARCHES_AT_ONCE).try_collect().await?))
 }
 
 /// `POST /collections/{c}/points/scroll`.

@@ -64,6 +64,15 @@ pub fn limit(given: Option<usize>, limits: &Limits, at: &str) -> Result<usize, A
     }
 }
 
+/// Refuses to read more points by id than an answer may have.
+pub fn check_ids(ids: &[PointId], limits: &Limits) -> Result<(), ApiError> {
+    if ids.len() <= limits.limit_max {
+        return Ok(());
+    }
+    let problem = format!("{} points are more than {}; ask in several requests", ids.len(), limits.limit_max);
+    Err(ApiError::invalid("limit_too_large", "ids", problem).with("limit_max", limits.limit_max))
+}
+
 /// `POST /collections/{c}/points`: points by id.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

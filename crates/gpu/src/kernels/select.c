@@ -47,6 +47,7 @@ KERNEL void select_nearest(GLOBAL const float *dots, GLOBAL const float *query_s
         added = 0;
     BARRIER();
     ulong bound = keys[k - 1];
+    uint merged = 0; /* the same in all threads: is `keys` nearer than `list`? */
     for (uint start = 0; start < row_count; start += SELECT_THREADS) {
         uint row = start + thread;
         if (row < row_count) {
@@ -64,6 +65,7 @@ KERNEL void select_nearest(GLOBAL const float *dots, GLOBAL const float *query_s
         BARRIER(); /* all have read it before anybody adds again */
         if (waiting > SELECT_SIZE - k - SELECT_THREADS) {
             sort_keys(keys, thread);
+            merged = 1;
             bound = keys[k - 1];
             for (uint at = k + thread; at < SELECT_SIZE; at += SELECT_THREADS)
                 keys[at] = EMPTY_KEY;
@@ -74,9 +76,11 @@ KERNEL void select_nearest(GLOBAL const float *dots, GLOBAL const float *query_s
     }
     if (added > 0) {
         sort_keys(keys, thread);
+        merged = 1;
+    }
+    if (merged)
         for (uint at = thread; at < k; at += SELECT_THREADS)
             list[at] = keys[at];
-    }
 }
 
 /* Empties `count` keys; groups of SELECT_THREADS. */
