@@ -59,7 +59,7 @@ fn query<'a>(vector: &'a [f32], ef_search: usize, matching: &'a RowSet) -> Index
 /// A way that is not given up for one that is cheaper, as if the least thing were a distance too many.
 fn walk_at_any_cost(query: &IndexQuery<'_>, way: Way) -> Choice {
     let rows = query.matching.map_or(ROWS, RowSet::rows);
-    Choice { way, matching: 1 << 40, row: 1e6, ..choose(query, rows, 96) }
+    Choice { way, matching: 1 << 40, row: 1e6, ..choose(query, rows, 96, 96) }
 }
 
 /// `hits` are what may be returned, in order, none twice.
@@ -244,7 +244,7 @@ fn every_way_gives_up_at_its_deadline() {
     let matching = set(&built, &queries[0], Kind::Random, 0.4, 0);
     for way in [Way::Plain, Way::TwoHops, Way::Through, Way::Scan] {
         let mut query = query(&queries[0], 24, &matching);
-        let choice = Choice { way, ..choose(&query, ROWS, 96) };
+        let choice = Choice { way, ..choose(&query, ROWS, 96, 96) };
         query.deadline = Some(Instant::now());
         let found = built.graph.search_by(built.data.block(), &query, choice);
         assert!(matches!(found, Err(IndexError::Deadline)), "{way:?}");
@@ -296,7 +296,7 @@ proptest! {
             deadline: None,
         };
         let way = [Way::Plain, Way::TwoHops, Way::Through, Way::Scan][way];
-        let choice = Choice { way, ..choose(&query, rows, 1 << 12) };
+        let choice = Choice { way, ..choose(&query, rows, 1 << 12, 1 << 12) };
         let hits = built.graph.search_by(built.data.block(), &query, choice).unwrap();
         assert_sound(&hits, admitted);
         prop_assert_eq!(hits.rows.len(), k.min(count), "{:?}", choice);

@@ -98,6 +98,11 @@ impl Graph {
         self.file.codes().map_or(self.file.dim * size_of::<f32>(), |codes| codes.quantizer.stride())
     }
 
+    /// Bytes of them that a scan reads first, and of most rows alone.
+    pub(super) fn front_bytes(&self) -> usize {
+        self.file.codes().map_or(self.row_bytes(), |codes| codes.quantizer.front_bytes())
+    }
+
     /// Searches by codes if there are any. `k` and `ef_search` of the query are within bounds.
     pub(super) fn search_by(
         &self,
@@ -178,7 +183,8 @@ impl VectorIndex for Graph {
         }
         let ef_search = self.candidates(query, k).clamp(k, self.file.rows.max(k));
         let query = IndexQuery { k, ef_search, ..*query };
-        self.search_by(vectors, &query, choose(&query, self.file.rows, self.row_bytes()))
+        let choice = choose(&query, self.file.rows, self.row_bytes(), self.front_bytes());
+        self.search_by(vectors, &query, choice)
     }
 
     fn bytes(&self) -> usize {

@@ -1,7 +1,10 @@
 //! Neighbour lists: one row of slots per node, filled from the left. Words while a graph is built, three
 //! bytes a slot in files and in memory where row numbers fit: links are most of what a graph takes
 //! besides codes.
+use proximadb_kernels::links;
 use proximadb_kernels::prefetch;
+
+pub(super) use proximadb_kernels::links::SPARE;
 
 /// An empty slot. All slots after it are empty too.
 pub(super) const NONE: u32 = u32::MAX;
@@ -30,6 +33,47 @@ pub(super) trait Lists: Copy {
 
     /// Asks for a node's list, which will be read soon.
     fn prefetch(self, row: u32);
+
+    /// Writes the neighbours that are in one of two sets (words of bits) to the front of `inside`, and the others
+    /// to that of `outside` unless that is empty. Returns how many of each there are. Both have room for [`SPARE`]
+    /// more than the longest list.
+    #[inline]
+    fn split(
+        self,
+        row: u32,
+        set: &[u64],
+        also: &[u64],
+        inside: &mut [u32],
+        outside: &mut [u32],
+    ) -> (usize, usize) {
+        let has = |set: &[u64], row: u32| {
+            set.get(row as usize / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
+        };
+        self.split_by(row, |row| has(set, row) || has(also, row), inside, outside)
+    }
+
+    /// The same by what a function says.
+    #[inline]
+    fn split_by(
+        self,
+        row: u32,
+        is_inside: impl Fn(u32) -> bool,
+        inside: &mut [u32],
+        outside: &mut [u32],
+    ) -> (usize, usize) {
+        let (mut yes, mut no) = (0, 0);
+        for neighbour in self.neighbours(row) {
+            // Written anyway and counted if it holds: a wrong guess of the processor costs more.
+            let is_inside = is_inside(neighbour);
+            inside[yes] = neighbour;
+            yes += usize::from(is_inside);
+            if let Some(place) = outside.get_mut(no) {
+                *place = neighbour;
+            }
+            no += usize::from(!is_inside);
+        }
+        (yes, no)
+    }
 }
 
 /// Lists of a graph that is being built.
@@ -107,6 +151,18 @@ impl<const WIDTH: usize> Lists for PackedLinks<'_, WIDTH> {
             word[..WIDTH].copy_from_slice(slot);
             u32::from_le_bytes(word)
         })
+    }
+
+    #[inline]
+    fn split(
+        self,
+        row: u32,
+        set: &[u64],
+        also: &[u64],
+        inside: &mut [u32],
+        outside: &mut [u32],
+    ) -> (usize, usize) {
+        links::split(self.slots_of(row), set, also, inside, outside)
     }
 
     #[inline]

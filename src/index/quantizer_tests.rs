@@ -171,7 +171,7 @@ fn a_walk_with_levels_keeps_recall() {
         for vector in &queries {
             let query =
                 IndexQuery { matching: Some(&matching), ..query(vector, CodedSearch::default(), 5_000) };
-            let choice = Choice { way: Way::TwoHops, ..choose(&query, 5_000, 96) };
+            let choice = Choice { way: Way::TwoHops, ..choose(&query, 5_000, 96, 96) };
             let hits = graph.search_by(data.block(), &query, choice).unwrap().rows;
             assert!(hits.len() == 10 && hits.iter().all(|hit| hit.1 % 8 == 3));
         }

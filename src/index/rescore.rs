@@ -1,6 +1,6 @@
 //! A second look: exact distances of what a walk on codes has found.
 use super::VectorBlock;
-use super::codes::{CodedQuery, Codes};
+use super::codes::{CodedQuery, Codes, Sieve};
 use super::flat::distances_ids;
 use super::near::Near;
 use crate::types::Distance;
@@ -49,6 +49,17 @@ impl<'a> Rescore<'a> {
         let Some((codes, query)) = &self.codes else { return false };
         codes.distances(query, ids, out);
         true
+    }
+
+    /// A test of rows by the front of their codes, if they have such.
+    pub(super) fn sieve(&self) -> Option<Sieve<'a>> {
+        let (codes, query) = self.codes?;
+        codes.sieve(query)
+    }
+
+    /// A user's distance as a squared one in the space of the build.
+    pub(super) fn in_space(&self, distance: f32) -> f32 {
+        (distance - self.base) / self.scale
     }
 
     /// Exact distances of rows.

@@ -1,38 +1,101 @@
 //! A scan by codes: all rows of a list, exact where the codes leave a doubt.
+use std::ops::Range;
+
+use proximadb_kernels::sets::{SPARE, numbers};
+
 use super::near::Near;
 use super::rescore::Rescore;
 use super::scratch::Scratch;
 use super::walk::Clock;
 use super::{IndexError, IndexHits, IndexQuery, TopK};
+use crate::types::RowSet;
 
-/// Rows estimated before the bound is looked at again.
+/// Rows looked at before the bound is looked at again, at first.
 const AT_ONCE: usize = 64;
+
+/// The same once some were looked at: a list that ends leaves the memory idle. By codes alone.
+const AT_ONCE_MAX: usize = 512;
+
+/// Words of a set that are listed together.
+const WORDS: usize = 4;
+
+/// Times that rows are read as a whole before their fronts are tried again, where these said too little.
+const WHOLE_TIMES: usize = 4;
+
+/// Rows to look at, rising.
+pub(super) trait Rows {
+    /// Puts the next ones into `ids`, about `wanted`, instead of what is there; none at the end.
+    fn next_rows(&mut self, wanted: usize, ids: &mut Vec<u32>);
+}
+
+impl Rows for Range<u32> {
+    fn next_rows(&mut self, wanted: usize, ids: &mut Vec<u32>) {
+        ids.clear();
+        ids.extend(self.by_ref().take(wanted));
+    }
+}
+
+/// The rows of a set.
+pub(super) struct InSet<'a> {
+    words: &'a [u64],
+    /// The first row of `words`.
+    first: u32,
+}
+
+impl<'a> InSet<'a> {
+    pub(super) fn new(set: &'a RowSet) -> InSet<'a> {
+        InSet { words: set.words(), first: 0 }
+    }
+}
+
+impl Rows for InSet<'_> {
+    fn next_rows(&mut self, wanted: usize, ids: &mut Vec<u32>) {
+        let mut here = [0; 64 * WORDS + SPARE];
+        ids.clear();
+        while ids.len() < wanted && !self.words.is_empty() {
+            let (words, rest) = self.words.split_at(WORDS.min(self.words.len()));
+            let count = numbers(words, self.first, &mut here);
+            ids.extend_from_slice(&here[..count]);
+            (self.words, self.first) = (rest, self.first.wrapping_add(64 * WORDS as u32));
+        }
+    }
+}
 
 /// The nearest alive rows of `rows`.
 ///
-/// First every row is estimated, and those stay that may be among the `k` nearest, as wrong as estimates may well
-/// be; they are then scored exactly, nearest estimate first, while there is a doubt. One in a thousand of those
-/// that belong to the answer is missed. Without codes all alive rows are scored exactly.
+/// First every row that the front of its code doesn't rule out is estimated, and those stay that may be among the `k`
+/// nearest, as wrong as estimates may well be; they are then scored exactly, nearest estimate first, while there is a
+/// doubt. Two in a thousand of those that belong to the answer are missed. Without codes all alive rows are scored
+/// exactly.
 pub(super) fn scan(
     rescore: &Rescore<'_>,
-    rows: impl Iterator<Item = u32>,
+    rows: &mut impl Rows,
     query: &IndexQuery<'_>,
     scratch: &mut Scratch,
     clock: &mut Clock,
 ) -> Result<IndexHits, IndexError> {
-    let mut rows = rows;
     let mut top = TopK::new(query.k);
     let mut visited = 0;
     let Scratch { ids, distances, near, .. } = scratch;
     near.clear();
+    let (sieve, mut at_once, mut as_a_whole) = (rescore.sieve(), AT_ONCE, 0);
     loop {
         clock.tick()?;
-        ids.clear();
-        ids.extend(rows.by_ref().take(AT_ONCE));
+        rows.next_rows(at_once, ids);
         if ids.is_empty() {
             break;
         }
         visited += ids.len() as u64;
+        if let Some(sieve) = sieve.as_ref().filter(|_| top.is_full()) {
+            at_once = (2 * at_once).min(AT_ONCE_MAX);
+            if as_a_whole > 0 {
+                as_a_whole -= 1;
+            } else {
+                let before = ids.len();
+                sieve.keep_near(ids, rescore.in_space(top.bound()));
+                as_a_whole = if sieve.pays(ids.len(), before) { 0 } else { WHOLE_TIMES };
+            }
+        }
         distances.resize(ids.len(), 0.0);
         if !rescore.estimates(ids, distances) {
             ids.retain(|&row| (query.alive)(row));

@@ -3,10 +3,10 @@ use super::choice::{Choice, Way};
 use super::links::Lists;
 use super::near::Near;
 use super::rescore::Rescore;
-use super::scan::scan;
+use super::scan::{self, scan};
 use super::scratch::Scratch;
 use super::twins::Twins;
-use super::two_hop::{TwoHops, Work};
+use super::two_hop::{Admits, InSet, TwoHops, Work};
 use super::walk::{Clock, Target, walk, walk_admitted};
 use super::{IndexError, IndexHits, IndexQuery, TopK};
 
@@ -72,8 +72,8 @@ impl<L: Lists, T: Target> Search<'_, L, T> {
         }
         let (rescore, query, clock) = (self.rescore, self.query, &mut self.clock);
         let mut hits = match query.matching {
-            Some(matching) => scan(rescore, matching.iter(), query, scratch, clock)?,
-            None => scan(rescore, 0..self.links.len() as u32, query, scratch, clock)?,
+            Some(matching) => scan(rescore, &mut scan::InSet::new(matching), query, scratch, clock)?,
+            None => scan(rescore, &mut (0..self.links.len() as u32), query, scratch, clock)?,
         };
         hits.visited += self.visited;
         Ok(hits)
@@ -91,9 +91,7 @@ impl<L: Lists, T: Target> Search<'_, L, T> {
         let (query, twins) = (self.query, self.twins);
         let found = match query.matching {
             // What most filters come to: a bit tells.
-            Some(matching) if twins.is_empty() && !over_dead => {
-                self.walk_over(|row| matching.contains(row), scratch)?
-            }
+            Some(set) if !over_dead => self.walk_over(InSet { set, twins }, scratch)?,
             matching => {
                 let one = |row: u32| {
                     matching.is_none_or(|matching| matching.contains(row))
@@ -112,11 +110,7 @@ impl<L: Lists, T: Target> Search<'_, L, T> {
         }
     }
 
-    fn walk_over(
-        &mut self,
-        admits: impl Fn(u32) -> bool,
-        scratch: &mut Scratch,
-    ) -> Result<Found, IndexError> {
+    fn walk_over(&mut self, admits: impl Admits, scratch: &mut Scratch) -> Result<Found, IndexError> {
         let (links, target) = (self.links, self.target);
         let mut hops = TwoHops { links, target, admits, work: Work::default() };
         let mut doors = std::mem::take(&mut scratch.doors);
@@ -126,7 +120,7 @@ impl<L: Lists, T: Target> Search<'_, L, T> {
         found
     }
 
-    fn walk_from_doors<A: Fn(u32) -> bool>(
+    fn walk_from_doors<A: Admits>(
         &mut self,
         hops: &mut TwoHops<'_, L, T, A>,
         doors: &mut Vec<u32>,
@@ -166,7 +160,7 @@ impl<L: Lists, T: Target> Search<'_, L, T> {
     /// Puts doors into `doors`, nearest first, and tells whether rows around the query match as elsewhere.
     ///
     /// Where fewer match around the nearest entries, a short walk finds the query's own surroundings.
-    fn find_doors<A: Fn(u32) -> bool>(
+    fn find_doors<A: Admits>(
         &mut self,
         hops: &mut TwoHops<'_, L, T, A>,
         doors: &mut Vec<u32>,
@@ -183,7 +177,7 @@ impl<L: Lists, T: Target> Search<'_, L, T> {
         near.sort_unstable();
         doors.clear();
         doors.extend(near.iter().map(|near| near.row()));
-        let (admitted, looked) = self.look_around(hops, doors);
+        let (admitted, looked) = self.look_around(hops, doors, scratch);
         if self.choice.is_usual(admitted, looked) {
             return Ok(true);
         }
@@ -192,18 +186,19 @@ impl<L: Lists, T: Target> Search<'_, L, T> {
         hops.work.computed +=
             walk(links, target, nearest, SURROUNDINGS_EF, scratch, &mut self.clock, |_| {})?;
         doors.splice(..0, scratch.beam.finish().iter().map(|near| near.row()));
-        let (admitted, looked) = self.look_around(hops, doors);
+        let (admitted, looked) = self.look_around(hops, doors, scratch);
         Ok(!self.choice.is_refused(admitted, looked))
     }
 
     /// How many nodes around the first doors are admitted, and how many were looked at.
-    fn look_around<A: Fn(u32) -> bool>(
+    fn look_around<A: Admits>(
         &self,
         hops: &mut TwoHops<'_, L, T, A>,
         doors: &[u32],
+        scratch: &mut Scratch,
     ) -> (usize, usize) {
         let looks = self.choice.looks() / ENTRIES_ASKED;
-        let around = doors.iter().take(ENTRIES_ASKED).map(|&door| hops.surroundings(door, looks));
+        let around = doors.iter().take(ENTRIES_ASKED).map(|&door| hops.surroundings(door, looks, scratch));
         around.fold((0, 0), |sum, around| (sum.0 + around.0, sum.1 + around.1))
     }
 

@@ -89,6 +89,11 @@ impl Twins {
         pairs.iter().take_while(move |pair| pair.0 == row).map(|pair| pair.1)
     }
 
+    /// A bit per row, 64 in a word: has it twins? Nothing where no row has.
+    pub(super) fn representatives(&self) -> &[u64] {
+        &self.representatives
+    }
+
     /// All of them.
     pub(super) fn pairs(&self) -> &[(u32, u32)] {
         &self.pairs

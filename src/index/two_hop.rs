@@ -14,10 +14,12 @@
 //! al. (SIGMOD 2024, arXiv:2403.04871); as in its ACORN-1 the graph knows of no filter. That second hops go through
 //! refused nodes alone and that doors are sampled from what matches is what Weaviate and Lucene do.
 use super::IndexError;
-use super::links::Lists;
+use super::links::{Lists, SPARE};
 use super::near::Near;
-use super::scratch::Scratch;
+use super::scratch::{Scratch, Visited};
+use super::twins::Twins;
 use super::walk::{Clock, Target};
+use crate::types::RowSet;
 
 /// Lists asked for ahead of the one being read.
 const LISTS_AHEAD: usize = 6;
@@ -31,6 +33,63 @@ pub(super) struct Work {
     pub(super) looked: u64,
 }
 
+/// Which nodes a walk lets through.
+pub(super) trait Admits {
+    /// Does it let this one through?
+    fn admits(&self, row: u32) -> bool;
+
+    /// Splits a node's neighbours by that: see [`Lists::split`].
+    #[inline]
+    fn split(&self, links: impl Lists, row: u32, inside: &mut [u32], outside: &mut [u32]) -> (usize, usize) {
+        links.split_by(row, |row| self.admits(row), inside, outside)
+    }
+}
+
+impl<F: Fn(u32) -> bool> Admits for F {
+    #[inline]
+    fn admits(&self, row: u32) -> bool {
+        self(row)
+    }
+}
+
+/// Those whose rows are in a set: most filters come to that, and many neighbours are looked up at once.
+pub(super) struct InSet<'a> {
+    pub(super) set: &'a RowSet,
+    pub(super) twins: &'a Twins,
+}
+
+impl Admits for InSet<'_> {
+    #[inline]
+    fn admits(&self, row: u32) -> bool {
+        self.set.contains(row) || self.twins.of(row).any(|row| self.set.contains(row))
+    }
+
+    #[inline]
+    fn split(&self, links: impl Lists, row: u32, inside: &mut [u32], outside: &mut [u32]) -> (usize, usize) {
+        let doubtful = self.twins.representatives();
+        let (mut yes, mut no) = links.split(row, self.set.words(), doubtful, inside, outside);
+        if doubtful.is_empty() {
+            return (yes, no);
+        }
+        // Those that have twins are there whether one of them is in the set or not.
+        let found = yes;
+        yes = 0;
+        for at in 0..found {
+            let row = inside[at];
+            if self.admits(row) {
+                inside[yes] = row;
+                yes += 1;
+            } else {
+                if let Some(place) = outside.get_mut(no) {
+                    *place = row;
+                }
+                no += 1;
+            }
+        }
+        (yes, no)
+    }
+}
+
 /// A walk over the nodes that `admits` lets through. Those found are in `scratch.beam`.
 pub(super) struct TwoHops<'a, L, T, A> {
     pub(super) links: L,
@@ -39,7 +98,7 @@ pub(super) struct TwoHops<'a, L, T, A> {
     pub(super) work: Work,
 }
 
-impl<L: Lists, T: Target, A: Fn(u32) -> bool> TwoHops<'_, L, T, A> {
+impl<L: Lists, T: Target, A: Admits> TwoHops<'_, L, T, A> {
     /// Forgets what was seen and kept; keeps up to `ef` nodes from now on.
     pub(super) fn start(&mut self, ef: usize, scratch: &mut Scratch) {
         scratch.visited.start(self.links.len());
@@ -50,31 +109,33 @@ impl<L: Lists, T: Target, A: Fn(u32) -> bool> TwoHops<'_, L, T, A> {
     pub(super) fn enter(&mut self, doors: &[u32], scratch: &mut Scratch) {
         let Scratch { ids, visited, .. } = scratch;
         ids.clear();
-        ids.extend(doors.iter().filter(|&&door| visited.insert_if(door, (self.admits)(door))));
+        ids.extend(doors.iter().filter(|&&door| visited.insert_if(door, self.admits.admits(door))));
         self.score(scratch);
     }
 
     /// Scores the admitted nodes around one that is refused.
     pub(super) fn enter_around(&mut self, row: u32, scratch: &mut Scratch) {
-        if !(self.admits)(row) {
+        if !self.admits.admits(row) {
             self.expand(row, scratch);
         }
     }
 
     /// How many nodes around `row` are admitted, and how many were looked at: its neighbours and theirs, at least
     /// `looks` of them unless there are fewer.
-    pub(super) fn surroundings(&mut self, row: u32, looks: usize) -> (usize, usize) {
+    pub(super) fn surroundings(&mut self, row: u32, looks: usize, scratch: &mut Scratch) -> (usize, usize) {
+        let mut inside = std::mem::take(&mut scratch.ids);
+        inside.resize(self.links.longest() + SPARE, 0);
         let (mut admitted, mut looked) = (0, 0);
         let mut look = |row: u32| {
-            for neighbour in self.links.neighbours(row) {
-                admitted += usize::from((self.admits)(neighbour));
-                looked += 1;
-            }
+            let (yes, no) = self.admits.split(self.links, row, &mut inside, &mut []);
+            admitted += yes;
+            looked += yes + no;
             looked
         };
         if look(row) < looks {
             let _ = self.links.neighbours(row).find(|&next| look(next) >= looks);
         }
+        scratch.ids = inside;
         self.work.looked += looked as u64;
         (admitted, looked)
     }
@@ -117,23 +178,15 @@ impl<L: Lists, T: Target, A: Fn(u32) -> bool> TwoHops<'_, L, T, A> {
     #[inline]
     fn first_hop(&mut self, row: u32, scratch: &mut Scratch) -> usize {
         let Scratch { ids, refused, visited, .. } = scratch;
-        // Admitted or not, seen or not: coins' tosses. Written anyway and counted if it holds, since a wrong guess of
-        // the processor costs more.
-        ids.resize(self.links.longest(), 0);
-        refused.resize(self.links.longest(), 0);
-        let (mut unseen, mut others, mut looked) = (0, 0, 0);
-        for neighbour in self.links.neighbours(row) {
-            let admitted = (self.admits)(neighbour);
-            ids[unseen] = neighbour;
-            unseen += usize::from(visited.insert_if(neighbour, admitted));
-            refused[others] = neighbour;
-            others += usize::from(!admitted);
-            looked += 1;
-        }
-        ids.truncate(unseen);
+        let room = self.links.longest() + SPARE;
+        ids.resize(room, 0);
+        refused.resize(room, 0);
+        let (admitted, others) = self.admits.split(self.links, row, ids, refused);
         refused.truncate(others);
-        self.work.looked += looked as u64;
-        looked - others
+        let unseen = keep_unseen(ids, 0, admitted, visited);
+        ids.truncate(unseen);
+        self.work.looked += (admitted + others) as u64;
+        admitted
     }
 
     /// Puts unseen admitted neighbours of `scratch.refused` into `scratch.ids`, until as many were met as a
@@ -141,7 +194,8 @@ impl<L: Lists, T: Target, A: Fn(u32) -> bool> TwoHops<'_, L, T, A> {
     #[inline]
     fn second_hop(&mut self, mut met: usize, scratch: &mut Scratch) {
         let Scratch { ids, refused, visited, .. } = scratch;
-        ids.clear();
+        // Fewer than a list is long are met before each list.
+        ids.resize(2 * self.links.longest() + SPARE, 0);
         let mut unseen = 0;
         for (at, &row) in refused.iter().enumerate() {
             if met >= self.links.longest() {
@@ -155,21 +209,10 @@ impl<L: Lists, T: Target, A: Fn(u32) -> bool> TwoHops<'_, L, T, A> {
                 continue;
             }
             // Marks lie anywhere, bits of a filter close together: marks of admitted nodes alone are looked at.
-            ids.resize(unseen + self.links.longest(), 0);
-            let (mut end, mut looked) = (unseen, 0);
-            for neighbour in self.links.neighbours(row) {
-                ids[end] = neighbour;
-                end += usize::from((self.admits)(neighbour));
-                looked += 1;
-            }
-            self.work.looked += looked;
-            met += end - unseen;
-            let first = unseen;
-            for at in first..end {
-                let row = ids[at];
-                ids[unseen] = row;
-                unseen += usize::from(visited.insert(row));
-            }
+            let (admitted, others) = self.admits.split(self.links, row, &mut ids[unseen..], &mut []);
+            self.work.looked += (admitted + others) as u64;
+            met += admitted;
+            unseen = keep_unseen(ids, unseen, unseen + admitted, visited);
         }
         ids.truncate(unseen);
     }
@@ -190,4 +233,17 @@ impl<L: Lists, T: Target, A: Fn(u32) -> bool> TwoHops<'_, L, T, A> {
             bound = beam.bound();
         }
     }
+}
+
+/// Moves the unseen ones of `ids[first..end]` to its front and marks them. Returns where they end.
+#[inline]
+fn keep_unseen(ids: &mut [u32], first: usize, end: usize, visited: &mut Visited) -> usize {
+    let mut unseen = first;
+    for at in first..end {
+        // Seen or not is a coin's toss: written anyway and counted if unseen.
+        let row = ids[at];
+        ids[unseen] = row;
+        unseen += usize::from(visited.insert(row));
+    }
+    unseen
 }

@@ -30,11 +30,13 @@ mod kind;
 mod product;
 mod rabitq;
 mod rotation;
+mod sieve;
 #[cfg(test)]
 mod tests;
 
 pub(super) use choose::{still_fits, to_build_on, to_walk_on};
 pub(super) use kind::Kind;
+pub(super) use sieve::Sieve;
 
 use proximadb_kernels::prefetch;
 
@@ -90,6 +92,9 @@ impl CodedQuery {
         self.values.extend(self.rotated.iter().map(|x| bytes::nearest_byte(x * inverse)));
     }
 }
+
+/// Deviations of an estimate's error that a row may well be off; one in a thousand lies beyond on either side.
+const DEVIATIONS: f32 = 3.0;
 
 /// Numbers kept beside each row's code: `|r|²` and the scale.
 pub(super) const FACTORS: usize = 2;
@@ -255,8 +260,6 @@ impl<'a> Codes<'a> {
     /// How far below its estimate a row's distance from the query may well be.
     #[inline]
     pub(super) fn slack(&self, query: &CodedQuery, row: u32) -> f32 {
-        /// Of an estimate's error; one row in a thousand lies beyond.
-        const DEVIATIONS: f32 = 3.0;
         DEVIATIONS * self.quantizer.error * self.unit(query, row)
     }
 

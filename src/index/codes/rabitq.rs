@@ -36,7 +36,7 @@ fn step_of(bits: Bits) -> f32 {
 }
 
 /// Levels `u` stand for `2u - middle`.
-fn middle(bits: Bits) -> i32 {
+pub(super) fn middle(bits: Bits) -> i32 {
     i32::from(bits.max())
 }
 

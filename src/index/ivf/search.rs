@@ -7,7 +7,7 @@ use crate::index::blocks_file::Bytes;
 use crate::index::codes::{CodedQuery, Quantizer};
 use crate::index::flat::distances_ids;
 use crate::index::rescore::{Rescore, scale_and_base};
-use crate::index::scan::scan;
+use crate::index::scan::{InSet, scan};
 use crate::index::scratch::Scratch;
 use crate::index::walk::Clock;
 use crate::index::{Graph, IndexError, IndexHits, IndexQuery, TopK, VectorBlock, VectorIndex};
@@ -157,8 +157,8 @@ impl VectorIndex for Ivf {
             let (exact, mut clock) = (Rescore::none(vectors, query.vector), Clock::new(query.deadline));
             let mut scratch = Scratch::pooled();
             return match query.matching {
-                Some(matching) => scan(&exact, matching.iter(), &query, &mut scratch, &mut clock),
-                None => scan(&exact, 0..self.file.rows as u32, &query, &mut scratch, &mut clock),
+                Some(matching) => scan(&exact, &mut InSet::new(matching), &query, &mut scratch, &mut clock),
+                None => scan(&exact, &mut (0..self.file.rows as u32), &query, &mut scratch, &mut clock),
             };
         }
         let probes = query.ef_search.max(k).div_ceil(EF_PER_PROBE);

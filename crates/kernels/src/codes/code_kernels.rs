@@ -38,17 +38,17 @@ pub(super) const fn units_narrow(bits: i32, narrow_max: usize) -> usize {
     units
 }
 
-/// One row. Panics if it isn't there.
+/// The first `blocks` of a row of `stride`. Panics if they aren't there.
 #[inline(always)]
-pub(super) fn row(codes: &[[u8; BLOCK]], blocks: usize, id: u32) -> *const u8 {
-    let start = id as usize * blocks;
+pub(super) fn row(codes: &[[u8; BLOCK]], stride: usize, blocks: usize, id: u32) -> *const u8 {
+    let start = id as usize * stride;
     codes[start..start + blocks].as_ptr().cast()
 }
 
-/// Asks for one row, if it is there.
+/// Asks for the first `blocks` of a row, if they are there.
 #[inline(always)]
-pub(super) fn prefetch_row(codes: &[[u8; BLOCK]], blocks: usize, id: u32) {
-    let start = id as usize * blocks;
+pub(super) fn prefetch_row(codes: &[[u8; BLOCK]], stride: usize, blocks: usize, id: u32) {
+    let start = id as usize * stride;
     if let Some(row) = codes.get(start..start + blocks) {
         crate::prefetch::read(row);
     }
@@ -138,7 +138,7 @@ macro_rules! code_kernels {
             out: &mut [i32],
         ) {
             let blocks = query.len() / const { super::layout::fields(BITS) };
-            let row = |at: usize| super::code_kernels::row(codes, blocks, at as u32);
+            let row = |at: usize| super::code_kernels::row(codes, blocks, blocks, at as u32);
             let query = query.as_ptr().cast();
             let (quads, rest) = out.as_chunks_mut::<4>();
             let first_of_rest = 4 * quads.len();
@@ -163,21 +163,22 @@ macro_rules! code_kernels {
         pub(super) fn dot_ids<const BITS: i32>(
             query: &[[i8; super::BLOCK]],
             codes: &[[u8; super::BLOCK]],
+            stride: usize,
             ids: &[u32],
             out: &mut [i32],
         ) {
             use super::code_kernels::{prefetch_row, rows_ahead};
             let blocks = query.len() / const { super::layout::fields(BITS) };
             let ahead = rows_ahead(blocks);
-            let row = |id: u32| super::code_kernels::row(codes, blocks, id);
+            let row = |id: u32| super::code_kernels::row(codes, stride, blocks, id);
             let query = query.as_ptr().cast();
             for &id in ids.iter().take(ahead) {
-                prefetch_row(codes, blocks, id);
+                prefetch_row(codes, stride, blocks, id);
             }
             let ((quads, rest), (out_quads, out_rest)) = (ids.as_chunks::<4>(), out.as_chunks_mut::<4>());
             for (at, (four, out)) in quads.iter().zip(out_quads).enumerate() {
                 for &id in ids.iter().skip(4 * at + ahead).take(4) {
-                    prefetch_row(codes, blocks, id);
+                    prefetch_row(codes, stride, blocks, id);
                 }
                 let four = [row(four[0]), row(four[1]), row(four[2]), row(four[3])];
                 // SAFETY: C1, `row` found the rows, and `blocks` is what the query is good for.

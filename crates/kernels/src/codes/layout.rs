@@ -49,9 +49,14 @@ impl Bits {
         fields(self.count() as i32)
     }
 
+    /// Dimensions of a block.
+    pub const fn per_block(self) -> usize {
+        BLOCK * self.fields()
+    }
+
     /// Bytes of a row of `dim` codes: whole blocks.
     pub const fn stride(self, dim: usize) -> usize {
-        dim.div_ceil(BLOCK * self.fields()) * BLOCK
+        dim.div_ceil(self.per_block()) * BLOCK
     }
 
     /// Dimensions that `dim` is padded to, with zeros.

@@ -7,7 +7,7 @@ use crate::simd::Tier;
 
 type Block<T> = [T; BLOCK];
 type Many = unsafe fn(&[Block<i8>], &[Block<u8>], &mut [i32]);
-type Ids = unsafe fn(&[Block<i8>], &[Block<u8>], &[u32], &mut [i32]);
+type Ids = unsafe fn(&[Block<i8>], &[Block<u8>], usize, &[u32], &mut [i32]);
 
 /// The code kernels of one level. Every value of this type that can be had is safe to call here:
 /// [`Kernels::of`] hands out only what the CPU was found to support.
@@ -102,10 +102,25 @@ impl Kernels {
     /// See [`super::dot_ids`].
     #[inline]
     pub fn dot_ids(&self, bits: Bits, query: &[i8], codes: &[u8], ids: &[u32], out: &mut [i32]) {
+        self.dot_prefixes(bits, query, codes, query.len() / bits.fields(), ids, out);
+    }
+
+    /// See [`super::dot_prefixes`].
+    #[inline]
+    pub fn dot_prefixes(
+        &self,
+        bits: Bits,
+        query: &[i8],
+        codes: &[u8],
+        stride: usize,
+        ids: &[u32],
+        out: &mut [i32],
+    ) {
         assert_eq!(ids.len(), out.len(), "ids and results differ in number");
+        assert!(stride.is_multiple_of(BLOCK), "rows of codes are whole blocks of {BLOCK} bytes");
         let (query, codes) = (query_blocks(bits, query), code_blocks(codes));
         // SAFETY: as in `dot_many`.
-        unsafe { (self.ids[bits as usize])(query, codes, ids, out) }
+        unsafe { (self.ids[bits as usize])(query, codes, stride / BLOCK, ids, out) }
     }
 }
 

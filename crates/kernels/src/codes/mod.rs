@@ -39,10 +39,12 @@ mod scalar;
 mod sse4;
 #[cfg(test)]
 mod tests;
+mod within;
 
 pub use centred::unpack_centred;
 pub use layout::{Bits, pack, unpack};
 pub use level::Kernels;
+pub use within::Within;
 
 /// Bytes of a block.
 pub const BLOCK: usize = 32;
@@ -73,6 +75,15 @@ pub fn dot_many(bits: Bits, query: &[i8], codes: &[u8], out: &mut [i32]) {
 #[inline]
 pub fn dot_ids(bits: Bits, query: &[i8], codes: &[u8], ids: &[u32], out: &mut [i32]) {
     Kernels::active().dot_ids(bits, query, codes, ids, out);
+}
+
+/// `out[i] = Σ query[d] · code[d]` of row `ids[i]` over its first dimensions alone, as many as `query` has.
+/// Prefetched; rows are `stride` bytes long.
+///
+/// Panics as [`dot_ids`] does.
+#[inline]
+pub fn dot_prefixes(bits: Bits, query: &[i8], codes: &[u8], stride: usize, ids: &[u32], out: &mut [i32]) {
+    Kernels::active().dot_prefixes(bits, query, codes, stride, ids, out);
 }
 
 /// The level in use, as [`Kernels::name`] says it.

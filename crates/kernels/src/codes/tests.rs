@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use proptest::prelude::*;
 
-use super::{BLOCK, Bits, Kernels, dot, dot_ids, dot_many, pack, unpack};
+use super::{BLOCK, Bits, Kernels, dot, dot_ids, dot_many, dot_prefixes, pack, unpack};
 
 /// Seeded bytes.
 fn bytes(seed: u64, count: usize) -> Vec<u8> {
@@ -32,7 +32,7 @@ proptest! {
     #[test]
     fn every_level_gives_the_defined_number(
         bits in any_bits(), dim in 1usize..2100, count in 1usize..12, seed: u64,
-        picks in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
+        picks in prop::collection::vec(any::<prop::sample::Index>(), 0..30), first_blocks: prop::sample::Index,
     ) {
         let (stride, padded) = (bits.stride(dim), bits.padded_dim(dim));
         let query = query(seed, dim, padded);
@@ -43,8 +43,16 @@ proptest! {
         }
         let expected: Vec<i32> = values.chunks(dim).map(|values| expected(&query, values)).collect();
         let ids: Vec<u32> = picks.iter().map(|pick| pick.index(count) as u32).collect();
+        let per_block = BLOCK * bits.fields();
+        let front = first_blocks.index(padded / per_block + 1) * per_block;
         for level in Kernels::available() {
             let (mut many, mut some) = (vec![1; count], vec![1; ids.len()]);
+            level.dot_prefixes(bits, &query[..front], &codes, stride, &ids, &mut some);
+            for (&id, &value) in ids.iter().zip(&some) {
+                let values = &values[id as usize * dim..][..dim.min(front)];
+                let expected: i32 = values.iter().zip(&query).map(|(&c, &q)| i32::from(c) * i32::from(q)).sum();
+                prop_assert_eq!(value, expected, "{} {:?} {}", level.name(), bits, front);
+            }
             level.dot_many(bits, &query, &codes, &mut many);
             level.dot_ids(bits, &query, &codes, &ids, &mut some);
             prop_assert_eq!(&many, &expected, "{} {:?}", level.name(), bits);
@@ -132,6 +140,12 @@ fn a_row_beyond_the_codes_is_refused() {
 #[should_panic]
 fn one_of_four_rows_beyond_the_codes_is_refused() {
     dot_ids(Bits::Four, &[0; 64], &[0; 64], &[0, 1, u32::MAX, 0], &mut [0; 4]);
+}
+
+#[test]
+#[should_panic]
+fn the_front_of_a_row_beyond_the_codes_is_refused() {
+    dot_prefixes(Bits::Four, &[0; 64], &[0; 128], 64, &[2], &mut [0]);
 }
 
 #[test]
