@@ -21,5 +21,6 @@ pub mod map;
 pub mod prefetch;
 pub mod priority;
 pub mod product;
+pub mod residency;
 pub mod simd;
 pub mod writeback;
