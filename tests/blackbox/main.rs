@@ -7,6 +7,7 @@
 mod harness;
 
 mod cli;
+mod clusters;
 mod damage;
 mod durability;
 #[cfg(debug_assertions)] // a release has no fail points

@@ -3,6 +3,7 @@
 //! ```text
 //! proximadb-bench-index proximadb|proximadb-mapped|proximadb-ivf|proximadb-ivf-mapped|hnsw_rs DATA_FOLDER
 //! proximadb-bench-index merge DATA_FOLDER [NAME=NUMBER…]       graphs of merged segments, see `merging`
+//! proximadb-bench-index cold DATA_FOLDER [NAME=NUMBER…]        searches on vectors that are on the disk, see `cold`
 //! ```
 //! Reads one command a line from standard input and answers each with one line, both JSON: `build`, `open`,
 //! `search`, `filter`. The driver (`run.py`) decides what to ask and scores what comes back; `peers.py`
@@ -11,6 +12,7 @@
 
 #[cfg(feature = "hnsw_rs")]
 mod baseline;
+mod cold;
 mod commands;
 mod data;
 mod measure;
@@ -29,6 +31,9 @@ fn main() -> Result<()> {
     let folder = arguments.next().ok_or("which folder holds base.f32 and queries.f32?")?;
     if engine == "merge" {
         return merging::run(folder.as_ref(), arguments);
+    }
+    if engine == "cold" {
+        return cold::run(folder.as_ref(), arguments);
     }
     let mut session = commands::Session::new(&engine, folder.as_ref())?;
     let mut out = std::io::stdout();

@@ -22,6 +22,7 @@ pub mod map;
 pub mod prefetch;
 pub mod priority;
 pub mod product;
+pub mod residency;
 pub mod sets;
 pub mod simd;
 pub mod writeback;

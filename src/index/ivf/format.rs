@@ -349,11 +349,16 @@ impl IvfFile {
         as_f32s(&self.bytes.as_slice()[range]).expect("alignment was checked at open")
     }
 
+    /// All that a probe reads.
+    pub(super) fn record_bytes(&self, cluster: u32) -> &[u8] {
+        &self.bytes.as_slice()[self.records[cluster as usize].clone()]
+    }
+
     /// A cluster's rows and codes.
     pub(super) fn record(&self, cluster: u32) -> Record<'_> {
+        let bytes = self.record_bytes(cluster);
         let cluster = cluster as usize;
         let rows = (self.offsets[cluster + 1] - self.offsets[cluster]) as usize;
-        let bytes = &self.bytes.as_slice()[self.records[cluster].clone()];
         Record::new(bytes, rows, self.quantizer.as_ref()).expect("alignment was checked at open")
     }
 

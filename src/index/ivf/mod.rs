@@ -5,6 +5,7 @@
 //!                                                                    cluster by cluster ──▶ .ivf file
 //!   query ──nearest centroids, in order──▶ a probe each: one piece of the file
 //!         ──estimates and their errors──▶ exact distances of the rows that are left in doubt
+//!   (what isn't in memory of either is asked for at once, see `ahead`)
 //! ```
 //! A graph is walked by jumps; where each costs a read from a cold disk or an object store, a search wants
 //! few pieces that are each read from front to back. That is what clusters give, for more work per
@@ -19,6 +20,7 @@
 //! Sources: *Product Quantization for Nearest Neighbor Search*, Jégou et al. (PAMI 2011) for inverted files;
 //! *SPANN: Highly-efficient Billion-scale Approximate Nearest Neighbor Search*, Chen et al. (NeurIPS 2021,
 //! arXiv:2111.08566) for balanced clusters on disk.
+mod ahead;
 mod build;
 mod format;
 mod jobs;

@@ -1,6 +1,7 @@
 //! Searches an index of clusters.
 use std::path::{Path, PathBuf};
 
+use super::ahead;
 use super::format::{self, IvfFile, Record};
 use super::order::Order;
 use crate::index::blocks_file::Bytes;
@@ -126,9 +127,14 @@ impl Ivf {
         let mut order = Order::new(&self.file, &target, std::mem::take(&mut scratch.frontier));
         let mut probe = Probe::new(&self.file, vectors, query, &target, std::mem::take(&mut scratch.coded));
         let expected = probe.expected();
+        // No probe is worth more than one, so these are looked into whatever they hold.
+        let least = (probes as usize).min(self.file.clusters());
+        let first: Vec<u32> = (0..least).map_while(|_| order.next(&mut scratch.distances)).collect();
+        ahead::records(&self.file, &first);
+        let mut first = first.into_iter();
         let (mut spent, mut budget, mut scanned) = (0.0, probes, false);
         while spent < budget || !probe.top.is_full() {
-            let Some(cluster) = order.next(&mut scratch.distances) else {
+            let Some(cluster) = first.next().or_else(|| order.next(&mut scratch.distances)) else {
                 scanned = true;
                 break;
             };
@@ -349,6 +355,7 @@ impl<'a> Probe<'a> {
         }
         self.candidates.retain(|candidate| !is_beyond(candidate.nearest, bound));
         self.candidates.sort_unstable_by(|a, b| a.estimate.total_cmp(&b.estimate).then(a.row.cmp(&b.row)));
+        ahead::vectors(self.vectors, self.candidates.iter().map(|candidate| candidate.row));
         let Scratch { ids, distances, .. } = scratch;
         for candidates in self.candidates.chunks(RESCORED_AT_ONCE) {
             self.clock.tick()?;

@@ -7,7 +7,8 @@ use super::{Reply, Service, convert, deadline, reply};
 use crate::engine::{CollectionPatch, NewCollection};
 use crate::serve::doors::to_the_end;
 use crate::serve::error_map::ApiError;
-use crate::serve::wire::collection::{check_clusters, check_dim, check_graph, check_name};
+use crate::serve::wire::collection::{check_dim, check_graph, check_name};
+use crate::serve::wire::index_choice::check_clusters;
 use crate::types::CollectionConfig;
 
 fn new_collection(request: v1::CreateCollectionRequest) -> Result<NewCollection, ApiError> {
