@@ -92,8 +92,9 @@ if [ "$LEVEL" = test ]; then
   fi
   have mvn || need maven "downloads Kafka and the registry"
   have python3 || need python3 "client and reader checks"
-  # A driver of a real device does as well; the loader comes with either.
+  # A driver of a real device does as well. The loader is only recommended by drivers' packages, so it is named.
   compgen -G '/etc/OpenCL/vendors/*.icd' >/dev/null || need pocl-opencl-icd "OpenCL on the processor"
+  /sbin/ldconfig -p | grep -F libOpenCL.so.1 >/dev/null || need ocl-icd-libopencl1 "OpenCL's loader"
   # ensurepip is what a minimal Debian leaves out of its venv module.
   { have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; } || need python3-venv "client and reader checks"
 fi

@@ -186,16 +186,6 @@ impl<'a> Space<'a> {
         }
     }
 
-    /// What orders rows as their distances from a query do, with no digits lost to lifts, which are all there is to see
-    /// where one row is thousands of times as long as the others.
-    pub(super) fn ranks_from_query(&self, query: &[f32], ids: &[u32], out: &mut [f32]) {
-        if self.lift.is_empty() {
-            return self.distances_from_query(query, ids, out);
-        }
-        distance::dot_ids(query, self.block.rows, ids, out);
-        out.iter_mut().for_each(|product| *product = -*product);
-    }
-
     /// From one row to others.
     pub(super) fn exact_distances(&self, from: u32, ids: &[u32], out: &mut [f32]) {
         distance::l2_squared_ids(self.block.row(from), self.block.rows, ids, out);

@@ -278,16 +278,14 @@ fn components_that_are_not_numbers_do_no_harm() {
 }
 
 #[test]
-fn one_row_of_a_huge_length_leaves_dot_products_of_the_others_as_they_were() {
-    for length in [1e4, 1e20] {
-        let mut data = clustered(3_000, 64, Distance::Dot, 21);
-        let queries = data.split_off(40);
-        data.rows[..64].iter_mut().for_each(|x| *x *= length);
-        let built = build(data);
-        built.assert_all_reached();
-        let recall = built.recall(&queries, &|_| true);
-        assert!(recall >= 0.95, "{recall} with one of length {length}");
-    }
+fn a_row_longer_than_floats_can_square_leaves_dot_products_of_the_others_as_they_were() {
+    let mut data = clustered(3_000, 64, Distance::Dot, 21);
+    let queries = data.split_off(40);
+    data.rows[..64].iter_mut().for_each(|x| *x *= 1e20);
+    let built = build(data);
+    built.assert_all_reached();
+    let recall = built.recall(&queries, &|row| row != 0);
+    assert!(recall >= 0.95, "{recall}");
 }
 
 #[test]

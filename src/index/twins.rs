@@ -99,11 +99,6 @@ impl Twins {
         &self.pairs
     }
 
-    /// Has no node another row at its place?
-    pub(super) fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
-    }
-
     /// The node at a row's place: itself, unless it is a twin.
     pub(super) fn node_of(&self, row: u32) -> u32 {
         let found = self.nodes.binary_search_by_key(&row, |pair| pair.0);

@@ -58,7 +58,8 @@ fn all() -> Result<Vec<ClDevice>, GpuError> {
     let mut devices = Vec::new();
     let platforms = match get_platforms() {
         Err(ClError(DLOPEN_RUNTIME_LOAD_FAILED)) => {
-            let package = "a driver of the device's maker, or pocl-opencl-icd to try it on the processor";
+            let package = "ocl-icd-libopencl1, and a driver of the device's maker (or pocl-opencl-icd, to try it on \
+                           the processor)";
             return Err(GpuError::NoLibrary { library: "libOpenCL.so.1", package });
         }
         // A loader that finds no driver.

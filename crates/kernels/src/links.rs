@@ -133,6 +133,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    type Split<'a> = dyn Fn(&mut [u32], &mut [u32]) -> (usize, usize) + 'a;
+
     fn check<const WIDTH: usize>(
         rows: &[u32],
         empty: usize,
@@ -150,7 +152,7 @@ mod tests {
         let (wanted, others): (Vec<u32>, Vec<u32>) = rows.iter().partition(|row| has(row));
         let room = list.len() + SPARE;
         for outside_room in [0, room] {
-            let results = |split: &dyn Fn(&mut [u32], &mut [u32]) -> (usize, usize)| {
+            let results = |split: &Split<'_>| {
                 let (mut inside, mut outside) = (vec![7; room], vec![7; outside_room]);
                 let (yes, no) = split(&mut inside, &mut outside);
                 inside.truncate(yes);

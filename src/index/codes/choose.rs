@@ -13,7 +13,6 @@ use std::collections::HashSet;
 use std::io;
 
 use proximadb_kernels::codes::Bits;
-use proximadb_kernels::distance;
 use proximadb_kernels::huge::HugeBuffer;
 
 use super::coder::AnyCoder;
@@ -201,8 +200,8 @@ impl Sample {
         centre
     }
 
-    /// Measures what codes do to the sample, and tells the quantizer. `None` where there is no memory for it, or nothing
-    /// to measure.
+    /// Measures what codes do to the sample, and tells the quantizer. `None` where there is no memory for it, or
+    /// nothing to measure.
     fn try_out(&self, quantizer: &mut Quantizer, space: &Space<'_>) -> Option<Trial> {
         let trial = try_out(quantizer, space, &self.rows).ok().filter(|trial| trial.is_measured)?;
         quantizer.error = trial.error;
@@ -266,7 +265,7 @@ fn try_out(quantizer: &Quantizer, space: &Space<'_>, rows: &[u32]) -> io::Result
     // Spread as well: in a merged segment the first rows are those of one of its inputs.
     for &row in rows.iter().step_by((rows.len() / QUERIES).max(1)).take(QUERIES) {
         let vector = space.block.row(row);
-        space.ranks_from_query(vector, rows, &mut exact);
+        space.distances_from_query(vector, rows, &mut exact);
         quantizer.prepare(vector, space.query_lift(), &mut query);
         codes.distances(&query, &places, &mut estimates);
         let nearest = least(&exact, NEAREST);
@@ -278,7 +277,6 @@ fn try_out(quantizer: &Quantizer, space: &Space<'_>, rows: &[u32]) -> io::Result
         wanted += nearest.len();
         let found = by_estimate.iter().enumerate().filter(|(_, at)| exact[**at] <= farthest);
         ranks.extend(found.map(|(rank, _)| rank + 1).take(nearest.len()));
-        space.distances_from_query(vector, rows, &mut exact);
         for (at, (exact, estimate)) in exact.iter().zip(&estimates).enumerate() {
             let unit = 2.0 * query.square.sqrt() * factors[at * FACTORS].sqrt();
             let error = (exact - estimate) / unit;
@@ -339,9 +337,7 @@ fn spread(rows: usize, count: usize, random: &mut Random) -> Vec<u32> {
 
 /// The mean of rows of ordinary length, in the space of the build. `None` if there are none.
 fn centre(space: &Space<'_>, rows: &[u32]) -> Option<Vec<f32>> {
-    // Their own lengths: lifted, all have one.
-    let square = |row: u32| distance::dot(space.block.row(row), space.block.row(row));
-    let squares: Vec<f32> = rows.iter().map(|&row| square(row)).collect();
+    let squares: Vec<f32> = rows.iter().map(|&row| space.square(row)).collect();
     let mut finite: Vec<f32> = squares.iter().copied().filter(|square| square.is_finite()).collect();
     finite.sort_unstable_by(f32::total_cmp);
     let median = *finite.get(finite.len() / 2)?;
