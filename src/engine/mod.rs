@@ -159,7 +159,12 @@ impl Engine {
             changing: tokio::sync::Mutex::new(()),
             ready: AtomicBool::new(false),
         };
-        for config in engine.catalog.collections().await.map_err(EngineError::from_catalog)? {
+        let configs = engine.catalog.collections().await.map_err(EngineError::from_catalog)?;
+        let ids: Vec<CollectionId> = configs.iter().map(|config| config.id).collect();
+        let leftovers = leftovers(&engine.options.data_dir.join("collections"), &ids);
+        // Beside the start: emptying a large directory takes a while.
+        tokio::task::spawn_blocking(move || remove_leftovers(leftovers));
+        for config in configs {
             engine.check_present(&config)?;
             let collection = engine.open_collection(config.clone()).await?;
             engine.collections.write().insert(config.name, Arc::clone(&collection));
@@ -422,12 +427,43 @@ fn check(new: &NewCollection) -> Result<(), EngineError> {
     new.graph.check().map_err(|(key, problem)| invalid(&format!("hnsw_config.{key}"), problem))
 }
 
+/// What becomes of a deleted collection's directory while it is emptied, which a crash may cut short.
+const GONE: &str = "gone";
+
+/// Directories of deleted collections that a crash has left. Tells of others that no collection owns; these stay: a
+/// catalog that was put back from a copy may not know them yet.
+fn leftovers(dir: &Path, collections: &[CollectionId]) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let owned = |path: &Path| collections.iter().any(|id| path.ends_with(id.to_string()));
+    let strangers = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| !owned(path));
+    let (gone, unknown): (Vec<PathBuf>, Vec<PathBuf>) =
+        strangers.partition(|path| path.extension().is_some_and(|extension| extension == GONE));
+    for dir in unknown {
+        tracing::warn!(
+            ?dir,
+            "no collection in the catalog owns this directory; delete it if nobody misses it"
+        );
+    }
+    gone
+}
+
+fn remove_leftovers(leftovers: Vec<PathBuf>) {
+    for dir in leftovers {
+        match std::fs::remove_dir_all(&dir) {
+            Ok(()) => tracing::info!(?dir, "removed what was left of a deleted collection"),
+            Err(error) => tracing::warn!(?dir, %error, "cannot remove what is left of a deleted collection"),
+        }
+    }
+}
+
 /// Searches that still hold the collection keep its mapped files until they end.
 async fn close_and_remove(collection: Arc<Collection>, dir: &Path) {
     let dir = dir.to_path_buf();
     let removing = tokio::task::spawn_blocking(move || {
         collection.shard().close();
-        if let Err(error) = std::fs::remove_dir_all(&dir) {
+        let gone = dir.with_extension(GONE);
+        let removed = std::fs::rename(&dir, &gone).and_then(|()| std::fs::remove_dir_all(&gone));
+        if let Err(error) = removed {
             tracing::warn!(?dir, %error, "the files of a deleted collection stay; delete them by hand");
         }
     });
@@ -437,4 +473,28 @@ async fn close_and_remove(collection: Arc<Collection>, dir: &Path) {
 fn now_ms() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_deletion_has_left_is_told_from_what_nobody_knows() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = CollectionId(Uuid::now_v7());
+        let gone = dir.path().join(Uuid::now_v7().to_string()).with_extension(GONE);
+        let unknown = dir.path().join(Uuid::now_v7().to_string());
+        let own = dir.path().join(known.to_string());
+        [&gone, &unknown, &own]
+            .iter()
+            .for_each(|path| std::fs::create_dir_all(path.join("shard-0")).unwrap());
+        let left = leftovers(dir.path(), &[known]);
+        assert_eq!(left.first(), Some(&gone));
+        assert_eq!(left.len(), 1);
+        remove_leftovers(left);
+        assert!(!gone.exists() && unknown.exists() && own.exists());
+        assert!(leftovers(&dir.path().join("none"), &[]).is_empty());
+    }
 }

@@ -27,6 +27,11 @@ impl GraphError {
     pub fn is_stop(&self) -> bool {
         matches!(self, Self::Index(IndexError::Cancelled) | Self::Store(StoreError::Stopped))
     }
+
+    /// Was there no memory for it?
+    pub fn is_want_of_memory(&self) -> bool {
+        matches!(self, Self::Index(IndexError::Memory(_)))
+    }
 }
 
 /// Bytes that building the index of so many rows takes, roughly: of a graph the lists of links while they grow, packed

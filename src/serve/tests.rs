@@ -20,12 +20,17 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = ServerConfig {
+        let mut config = ServerConfig {
             data_dir: dir.path().to_path_buf(),
             listen: "127.0.0.1:0".parse().unwrap(),
             ..ServerConfig::default()
         };
+        change(&mut config);
         let server = Server::start(&config).await.unwrap();
         let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
         Self { channel: endpoint.connect().await.unwrap(), server, _dir: dir }
@@ -286,6 +291,65 @@ async fn what_one_door_writes_the_other_finds() {
     let (_, answer) = scene.rest("POST", "/collections/c/points/count", json!({})).await;
     assert_eq!(answer["result"]["count"], 5_001);
     scene.server.stop().await;
+}
+
+/// With few threads, too: searches of a batch wait for their turn, none is refused for the others' sake.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_the_most_queries_is_answered_at_both_doors_and_reads_by_id_have_an_end() {
+    let scene = Scene::start_with(|config| config.limits.search_threads = 1).await;
+    scene.create(v1::Distance::L2).await;
+    let rows = vec![point("a", [0.0, 0.0], ""), point("b", [3.0, 0.0], "")];
+    scene.points().upsert(upsert(rows)).await.unwrap();
+
+    let queries: Vec<Value> = (0..1_024).map(|at| json!({"query": [at % 4, 0], "limit": 1})).collect();
+    let (status, body) =
+        scene.rest("POST", "/collections/c/points/query/batch", json!({ "searches": queries })).await;
+    assert_eq!(status, 200, "{body}");
+    let nearest = |at: usize| if at % 4 < 2 { "a" } else { "b" };
+    for (at, answer) in body["result"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(answer["points"][0]["id"], nearest(at), "{at}");
+    }
+    let queries = (0..1_024).map(|at| near([(at % 4) as f32, 0.0])).collect();
+    let batch = v1::QueryBatchRequest { collection: "c".into(), queries };
+    let answers = scene.points().query_batch(batch).await.unwrap().into_inner().answers;
+    assert_eq!(answers.len(), 1_024);
+    assert!(answers.iter().enumerate().all(|(at, one)| ids_of(&one.hits)[0] == id(nearest(at))));
+
+    let (status, body) =
+        scene.rest("POST", "/collections/c/points", json!({ "ids": vec!["a"; 1_000] })).await;
+    assert_eq!((status, body["result"].as_array().map(Vec::len)), (200, Some(1_000)));
+    let (status, body) =
+        scene.rest("POST", "/collections/c/points", json!({ "ids": vec!["a"; 100_001] })).await;
+    assert_eq!((status, &body["status"]["code"]), (400, &json!("limit_too_large")), "{body}");
+    let get = v1::GetRequest { collection: "c".into(), ids: vec![id("a"); 100_001], ..Default::default() };
+    assert_eq!(scene.points().get(get).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_value_set_on_many_points_is_written_in_several_entries() {
+    let scene = Scene::start().await;
+    scene.create(v1::Distance::L2).await;
+    let names: Vec<String> = (0..20).map(|at| format!("p{at}")).collect();
+    let rows = names.iter().map(|name| point(name, [1.0, 2.0], r#"{"kept": 1}"#)).collect();
+    let before = scene.points().upsert(upsert(rows)).await.unwrap().into_inner().lsn;
+    let value = "x".repeat(1 << 20);
+    let edit = v1::SetPayloadRequest {
+        collection: "c".into(),
+        points: Some(v1::PointSelector {
+            selector: Some(v1::point_selector::Selector::Ids(v1::PointIds {
+                ids: names.iter().chain(&names).map(|name| id(name)).collect(),
+            })),
+        }),
+        payload_json: json!({ "text": value }).to_string().into_bytes(),
+        wait: 0,
+    };
+    let after = scene.points().set_payload(edit).await.unwrap().into_inner().lsn;
+    assert!((4..20).contains(&(after - before)), "{before} {after}");
+    for name in &names {
+        let (_, body) = scene.rest("GET", &format!("/collections/c/points/{name}"), json!({})).await;
+        let payload = &body["result"]["payload"];
+        assert_eq!((payload["text"].as_str().map(str::len), &payload["kept"]), (Some(1 << 20), &json!(1)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

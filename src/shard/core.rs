@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use super::apply_loop::Control;
 use super::indexing::{IndexReport, Indexing};
 use super::marks::Marks;
+use super::pauses::Pauses;
 use super::propose::Pending;
 use crate::index::{Accelerator, BuildControl};
 use crate::memory::MemoryBudget;
@@ -90,6 +91,8 @@ pub(super) struct Core {
     pub build: BuildControl,
     /// Which index is wanted, and the build under way.
     pub indexing: Indexing,
+    /// What upkeep has failed at.
+    pub pauses: Pauses,
     /// Wakes the upkeep thread.
     pub upkeep: Sender<()>,
     /// Rings after each manifest.

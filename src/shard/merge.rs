@@ -171,11 +171,15 @@ fn served(
     }
 }
 
-/// A merge ends with what is stopped, and goes on without a graph otherwise: that is tried again later, as for any
-/// segment without one.
+/// A merge ends with what is stopped, and goes on without a graph where memory is too tight for one: that is tried
+/// again later, as for any segment without one. It ends with everything else, too: the inputs and their graphs serve
+/// on, where the new segment would be scanned for as long as what is wrong lasts.
 fn failed(core: &Core, error: GraphError) -> Result<(), GraphError> {
     if error.is_stop() {
         return Err(StoreError::Stopped.into());
+    }
+    if !error.is_want_of_memory() {
+        return Err(error);
     }
     tracing::warn!(collection = core.config.name, %error, "merged segments without a graph");
     Ok(())

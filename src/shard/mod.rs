@@ -19,6 +19,7 @@ mod making;
 mod marks;
 mod merge;
 mod open;
+mod pauses;
 mod propose;
 mod upkeep;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::core::{Core, Shard, Tuning};
 use super::error::{ProposeError, ShardError};
 use super::indexing::Indexing;
 use super::marks::Marks;
+use super::pauses::Pauses;
 use super::propose::Pending;
 use super::upkeep::{flush_thread, purge_thread, upkeep_thread};
 use crate::flush::read_graph;
@@ -91,6 +92,7 @@ impl Shard {
             unheard: AtomicU64::new(0),
             build: BuildControl::default(),
             indexing,
+            pauses: Pauses::default(),
             upkeep,
             changed: tokio::sync::Notify::new(),
             control,

@@ -254,10 +254,13 @@ pub(super) fn reserve(core: &Core, work: &'static str, purpose: Purpose, bytes: 
 /// Does the most urgent thing; says whether there was any.
 fn upkeep_once(core: &Arc<Core>) -> bool {
     let view = core.view.load_full();
-    let flushed = core.marks.flushed();
+    let (flushed, now) = (core.marks.flushed(), Instant::now());
+    core.pauses.keep(|id| view.segments.iter().any(|live| live.id() == id));
+    let is_free = |live: &Arc<LiveSegment>| !core.pauses.holds(live.id(), now);
     let stats: Vec<SegmentStats> = view
         .segments
         .iter()
+        .filter(|live| is_free(live))
         .map(|live| SegmentStats {
             id: live.id(),
             rows: u64::from(live.rows()),
@@ -266,7 +269,7 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
         .collect();
     if let Some(plan) = flush::plan(&stats)
         && let Some(_buffers) = reserve(core, "merge", Purpose::SegmentWrites, merge_bytes(&view, &plan))
-        && report(core, "merge", merge(core, &view, &plan))
+        && report(core, "merge", &plan.inputs, merge(core, &view, &plan))
     {
         // Each time, not when all is done: under a load that never lets it be done the disk would fill.
         collect(core);
@@ -277,19 +280,20 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
     let mut due: Vec<&Arc<LiveSegment>> =
         view.segments.iter().filter(|live| !core.indexing.is_met(live)).collect();
     if let Some(live) = due.iter().find(|live| wanted.built_for(live.rows()).is_none())
-        && report(core, "graph drop", drop_graph(core, live))
+        && report(core, "graph drop", &[live.id()], drop_graph(core, live))
     {
         return true;
     }
     // Those that every search scans first, the largest before others; where a graph serves, a better one can wait.
-    due.retain(|live| wanted.built_for(live.rows()).is_some());
+    due.retain(|live| wanted.built_for(live.rows()).is_some() && is_free(live));
     due.sort_by_key(|live| (live.built().is_some(), std::cmp::Reverse(live.rows())));
-    if let Some(live) = due.first()
-        && let bytes = build_bytes(core, live)
-        && let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes)
-        && report(core, "graph build", build_graph(core, live, building))
-    {
-        return true;
+    for live in due {
+        let bytes = build_bytes(core, live);
+        if let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes)
+            && report(core, "graph build", &[live.id()], build_graph(core, live, building))
+        {
+            return true;
+        }
     }
     collect(core);
     false
@@ -311,10 +315,14 @@ fn merge_bytes(view: &View, plan: &Plan) -> usize {
     write_bytes(rows, bytes)
 }
 
-/// A failure is told once and tried again at the next tick; what was stopped makes place for what is wanted now.
-fn report(core: &Core, work: &str, outcome: Result<(), GraphError>) -> bool {
+/// A failure is told each time, and tried again later: what can't be done (a merge that the disk has no room for, a
+/// graph of damaged vectors) must not keep others from being done. What was stopped makes place for what is wanted now.
+fn report(core: &Core, work: &str, segments: &[SegmentId], outcome: Result<(), GraphError>) -> bool {
     match outcome {
-        Ok(()) => true,
+        Ok(()) => {
+            core.pauses.worked(segments);
+            true
+        }
         Err(_) if core.is_closing() => false,
         Err(error) if error.is_stop() => {
             tracing::debug!(collection = core.config.name, work, "stopped: it is wanted no more");
@@ -323,6 +331,7 @@ fn report(core: &Core, work: &str, outcome: Result<(), GraphError>) -> bool {
         Err(error) => {
             metrics::counter!("proximadb_upkeep_errors_total", "work" => work.to_string()).increment(1);
             tracing::error!(collection = core.config.name, work, error = %chain(&error), "will be tried again");
+            core.pauses.failed(segments, Instant::now());
             false
         }
     }

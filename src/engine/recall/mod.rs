@@ -83,6 +83,8 @@ struct Promise {
     tuner: Tuner,
     /// The graphs that were measured: segment, graph, rows.
     graphs: Vec<(SegmentId, usize, u32)>,
+    /// Share of the rows that is searched otherwise than when queries were last asked for again.
+    unrefreshed: f64,
     /// There is no graph: every search is exact.
     is_exact: bool,
     /// Measured by queries, rather than by points made up alone.
@@ -133,6 +135,7 @@ impl Recall {
                     target,
                     tuner,
                     graphs: Vec::new(),
+                    unrefreshed: 0.0,
                     is_exact: false,
                     by_queries: false,
                     measured_at_ms: None,
@@ -223,7 +226,10 @@ impl Recall {
         let changed = changed_share(&promise.graphs, &graphs);
         promise.graphs = graphs;
         promise.tuner.forget(changed);
-        if changed >= CHANGED_SHARE {
+        // Small changes add up: a collection that grows bit by bit is another one in the end.
+        promise.unrefreshed += changed;
+        if promise.unrefreshed >= CHANGED_SHARE {
+            promise.unrefreshed = 0.0;
             queries.refresh();
         }
         if promise.is_exact {
