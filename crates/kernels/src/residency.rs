@@ -82,11 +82,12 @@ mod tests {
         assert!(!is_resident(far));
         assert_eq!(far, [0; 10]);
         assert!(is_resident(far));
-        let begun = std::time::Instant::now();
         let other = &map.bytes()[50 << 20..(50 << 20) + 10_000];
         assert!(!is_resident(other));
         will_need(other);
-        while !is_resident(other) {
+        // What runs other processors' programs (qemu-user) passes over hints.
+        let begun = std::time::Instant::now();
+        while cfg!(target_arch = "x86_64") && !is_resident(other) {
             assert!(begun.elapsed() < std::time::Duration::from_secs(20), "nothing comes");
             std::thread::yield_now();
         }
