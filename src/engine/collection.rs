@@ -224,8 +224,9 @@ impl Collection {
             let (snapshot, dim) = (self.shard.snapshot(), self.config.load().dim);
             let (ids, edit) = (ids.to_vec(), Arc::clone(edit));
             let work = move || edited(&snapshot, dim, &ids, &edit);
-            let ran = self.searches.run(work).await;
-            let (batch, done) = ran.map_err(|error| self.refused_search(error))??;
+            // Not in the search pool's queue: when that is full an edit would be refused halfway.
+            let ran = tokio::task::spawn_blocking(work).await;
+            let (batch, done) = ran.map_err(|_| EngineError::ShuttingDown)??;
             match self.write(batch, heard(wait)).await {
                 Err(EngineError::Conflict { .. }) if tries < EDIT_TRIES => tries += 1,
                 outcome => return Ok((outcome?, done)),

@@ -155,7 +155,12 @@ fn clusters_first(
     };
     match making.end(outcome) {
         Ok(index) => Ok(Some(Clusters { index, starts })),
-        Err(error) => failed(core, error).map(|()| None),
+        Err(error) if error.is_stop() => Err(StoreError::Stopped.into()),
+        Err(error) => {
+            // A draft of the vectors takes room that the merge itself may still have.
+            tracing::warn!(collection = core.config.name, %error, "rows are merged in the order in which they came");
+            Ok(None)
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! more candidates and look at them again. Where a sample says that the codes asked for lose too much, finer ones
 //! take their place.
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hasher};
 use std::io;
 
 use proximadb_kernels::codes::Bits;
@@ -309,16 +310,21 @@ fn least(values: &[f32], count: usize) -> Vec<usize> {
 fn distinct(space: &Space<'_>, count: usize, seed: u64) -> Vec<u32> {
     let unlike = |rows: Vec<u32>| {
         let mut seen = HashSet::with_capacity(rows.len());
-        let bits = |row: u32| space.block.row(row).iter().map(|x| x.to_bits()).collect::<Box<[u32]>>();
-        rows.into_iter().filter(|&row| seen.insert(bits(row))).collect::<Vec<u32>>()
+        let hash = |row: u32| {
+            let mut hasher = DefaultHasher::new();
+            space.block.row(row).iter().for_each(|x| hasher.write_u32(x.to_bits()));
+            hasher.finish()
+        };
+        rows.into_iter().filter(|&row| seen.insert(hash(row))).collect::<Vec<u32>>()
     };
     let rows = unlike(spread(space.len(), count, &mut Random::new(seed)));
     if 2 * rows.len() >= count.min(space.len()) {
         return rows;
     }
-    let mut more = unlike(spread(space.len(), MORE * count, &mut Random::new(seed)));
-    more.truncate(count);
-    more
+    let more = unlike(spread(space.len(), MORE * count, &mut Random::new(seed)));
+    // Not the first of them: in a merged segment these are rows of one of its inputs.
+    let step = more.len().div_ceil(count).max(1);
+    more.into_iter().step_by(step).collect()
 }
 
 /// Up to `count` of `rows` rows, ascending.
