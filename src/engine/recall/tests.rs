@@ -177,6 +177,21 @@ async fn what_is_promised_is_held_where_the_default_misses_it_and_after_a_restar
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_raised_when_all_is_measured_is_held_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(options(dir.path()), Arc::new(MemoryCatalog::default())).await.unwrap();
+    let collection = filled(&engine).await;
+    engine.patch_collection("hard", promise(0.6)).await.unwrap();
+    let rests = |report: &super::RecallReport| report.samples >= super::POINTS_ENOUGH as u64;
+    let before = until(&collection, "enough is known", rests).await;
+    engine.patch_collection("hard", promise(0.95)).await.unwrap();
+    let holds = |report: &super::RecallReport| report.samples >= 64 && report.measured >= Some(0.95);
+    let after = until(&collection, "the new target", holds).await;
+    assert!(after.ef_search > before.ef_search, "{before:?} {after:?}");
+    engine.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_graphs_the_promise_holds_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::open(options(dir.path()), Arc::new(MemoryCatalog::default())).await.unwrap();
