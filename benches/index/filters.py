@@ -21,10 +21,9 @@ SHARES = [0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9, 1.0]
 KINDS = ["random", "correlated", "anti-correlated"]
 RECALL = 0.98
 ENOUGH = 0.95
-# One variant each; hnswlib asks a function of Python about each row it meets, the others look into a bitmap.
+# One variant each, of engines that look into a bitmap: hnswlib would ask a function of Python about each row it meets.
 ENGINES = {
     "ProximaDB": "default",
-    "hnswlib": "M 16, efC 128",
     "faiss HNSW": "Flat M 16, efC 128",
     "hnsw_rs": "M 16, efC 128",
 }

@@ -10,6 +10,7 @@ measuring it again (for work on one engine: figures to be published come from on
 import argparse
 import datetime
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -136,7 +137,7 @@ class Bench:
             return None
         wanted = self.arguments.engines.split(",") if self.arguments.engines else GROUPS
         mine = [variant for variant in variants(len(data.base), data.dim) if variant.group in wanted]
-        if self.arguments.first_settings:
+        if len(data.base) >= self.arguments.first_settings:
             mine = first_of_each(mine)
         results = {}
         for variant in mine:
@@ -192,7 +193,11 @@ def main():
     parser.add_argument("--reuse", action="store_true")
     parser.add_argument("--one-core", action="store_true", help="skip the runs on two cores")
     parser.add_argument(
-        "--first-settings", action="store_true", help="peers with the first of their settings, which builds fastest"
+        "--first-settings",
+        type=int,
+        default=math.inf,
+        metavar="ROWS",
+        help="for sets of so many rows and more, peers with the first of their settings only, which builds fastest",
     )
     parser.add_argument("--filters", action="store_true", help="also search with filters")
     parser.add_argument("--docs", help="folder that gets index.md and index-*.svg")

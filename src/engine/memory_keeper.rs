@@ -136,42 +136,51 @@ fn tell_indexes(collections: &Collections) {
     }
 }
 
-/// Forgets columns that filters can read again, largest first; returns the bytes.
+/// Forgets columns that filters can make again, largest first; returns the bytes.
 fn drop_columns(collections: &[Arc<Collection>], excess: usize) -> usize {
-    let segments = collections.iter().flat_map(|collection| collection.shard().segments());
-    let mut cached: Vec<(usize, Arc<LiveSegment>)> =
-        segments.map(|live| (live.segment.cached_bytes(), live)).filter(|(bytes, _)| *bytes > 0).collect();
-    cached.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-    let mut dropped = 0;
-    for (_, live) in cached {
-        if dropped >= excess {
-            break;
-        }
-        dropped += live.segment.drop_columns();
-        metrics::counter!("proximadb_memory_relief_total", "action" => "drop columns").increment(1);
-    }
-    dropped
+    let (segments, blocks) = held_by(collections);
+    let of_segments = segments.iter().map(|live| Held {
+        bytes: live.segment.cached_bytes(),
+        forget: Box::new(|| live.segment.drop_columns()),
+    });
+    let of_blocks = blocks
+        .iter()
+        .map(|block| Held { bytes: block.cached_bytes(), forget: Box::new(|| block.drop_columns()) });
+    forget(of_segments.chain(of_blocks), excess, "drop columns")
 }
 
 /// Lets go of codes that scans can make again, largest first; returns the bytes.
 fn drop_scan_codes(collections: &[Arc<Collection>], excess: usize) -> usize {
-    if excess == 0 {
-        return 0;
-    }
+    let (segments, blocks) = held_by(collections);
+    let codes = segments.iter().map(|live| live.scan_codes()).chain(blocks.iter().map(|block| block.scan_codes()));
+    let codes = codes.map(|codes| Held { bytes: codes.bytes(), forget: Box::new(|| codes.forget()) });
+    forget(codes, excess, "drop scan codes")
+}
+
+/// All segments and blocks that searches see.
+fn held_by(collections: &[Arc<Collection>]) -> (Vec<Arc<LiveSegment>>, Vec<Arc<Block>>) {
     let snapshots: Vec<Snapshot> = collections.iter().map(|one| one.shard().snapshot()).collect();
-    let blocks: Vec<Arc<Block>> = snapshots.iter().flat_map(Snapshot::blocks).collect();
-    let segments = snapshots.iter().flat_map(|snapshot| &snapshot.view.segments);
-    let codes = segments.map(|live| live.scan_codes()).chain(blocks.iter().map(|block| block.scan_codes()));
-    let mut codes: Vec<_> =
-        codes.map(|codes| (codes.bytes(), codes)).filter(|(bytes, _)| *bytes > 0).collect();
-    codes.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+    let segments = snapshots.iter().flat_map(|snapshot| snapshot.view.segments.iter().cloned());
+    (segments.collect(), snapshots.iter().flat_map(Snapshot::blocks).collect())
+}
+
+/// A cache that can be let go of; doing so gives its bytes.
+struct Held<'a> {
+    bytes: usize,
+    forget: Box<dyn Fn() -> usize + 'a>,
+}
+
+/// Lets go of the largest until they make up for the excess; returns the bytes.
+fn forget<'a>(held: impl Iterator<Item = Held<'a>>, excess: usize, action: &'static str) -> usize {
+    let mut held: Vec<Held<'_>> = held.filter(|one| one.bytes > 0).collect();
+    held.sort_by_key(|one| std::cmp::Reverse(one.bytes));
     let mut dropped = 0;
-    for (_, codes) in codes {
+    for one in held {
         if dropped >= excess {
             break;
         }
-        dropped += codes.forget();
-        metrics::counter!("proximadb_memory_relief_total", "action" => "drop scan codes").increment(1);
+        dropped += (one.forget)();
+        metrics::counter!("proximadb_memory_relief_total", "action" => action).increment(1);
     }
     dropped
 }

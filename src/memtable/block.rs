@@ -1,14 +1,13 @@
 //! A run of rows that came together: columns in memory, immutable but for their dead stamps.
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
 
+use super::cached_columns::CachedColumns;
 use crate::index::ScanCodes;
 use crate::memory::MemoryBudget;
-use crate::types::{Column, Lsn, PointId, columns_of};
+use crate::types::{Column, Lsn, PointId};
 
 /// Rows in the order in which they were applied.
 #[derive(Debug, Default)]
@@ -21,8 +20,8 @@ pub struct Block {
     vectors: Vec<f32>,
     /// 0 = alive, else the LSN that replaced or deleted the row.
     dead: Vec<AtomicU64>,
-    /// Built when a filter first asks.
-    columns: OnceLock<BTreeMap<String, Column>>,
+    /// Made by filters.
+    columns: CachedColumns,
     /// Made by searches.
     scan_codes: ScanCodes,
 }
@@ -48,8 +47,9 @@ impl Block {
         &self.scan_codes
     }
 
-    /// Whom codes are charged to.
+    /// Whom columns and codes are charged to.
     pub(super) fn charge_to(&mut self, budget: &Arc<MemoryBudget>) {
+        self.columns = CachedColumns::new(budget);
         self.scan_codes = ScanCodes::new(budget);
     }
 
@@ -97,13 +97,20 @@ impl Block {
     }
 
     /// A payload field over all rows; `None` where no row has it.
+    ///
+    /// All fields are kept in memory after the first call, see [`Block::cached_bytes`].
     pub fn column(&self, field: &str) -> Option<Column> {
-        let columns = self.columns.get_or_init(|| {
-            let payloads: Vec<Option<Map<String, Value>>> =
-                self.payloads.iter().map(|payload| serde_json::from_slice(payload).ok()).collect();
-            columns_of(&payloads)
-        });
-        columns.get(field).cloned()
+        self.columns.get(field, &self.payloads)
+    }
+
+    /// Bytes of columns in memory.
+    pub fn cached_bytes(&self) -> usize {
+        self.columns.bytes()
+    }
+
+    /// Forgets the columns in memory and returns their bytes: for when memory is short.
+    pub fn drop_columns(&self) -> usize {
+        self.columns.forget()
     }
 
     /// Bytes of memory, without columns built for filters and codes made by scans.
@@ -120,7 +127,7 @@ impl Block {
             parts.iter().map(|part| column(part)).collect::<Vec<_>>().concat()
         }
         let stamps = parts.iter().flat_map(|part| &part.dead);
-        Self {
+        let mut joined = Self {
             dim: parts.first().map_or(0, |part| part.dim),
             ids: join(parts, |part| &part.ids),
             born: join(parts, |part| &part.born),
@@ -128,12 +135,12 @@ impl Block {
             payloads: join(parts, |part| &part.payloads),
             vectors: join(parts, |part| &part.vectors),
             dead: stamps.map(|stamp| AtomicU64::new(stamp.load(Ordering::Acquire))).collect(),
-            columns: OnceLock::new(),
-            scan_codes: parts
-                .first()
-                .map(|part| ScanCodes::new(part.scan_codes.budget()))
-                .unwrap_or_default(),
+            ..Self::default()
+        };
+        if let Some(part) = parts.first() {
+            joined.charge_to(part.scan_codes.budget());
         }
+        joined
     }
 }
 

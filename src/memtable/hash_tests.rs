@@ -89,3 +89,29 @@ fn searches_are_exact_while_rows_come_and_blocks_are_merged() {
     drop((blocks, memtable));
     assert_eq!(budget.total(), 0);
 }
+
+#[test]
+fn columns_made_for_filters_are_charged_until_they_are_let_go_of() {
+    let budget = MemoryBudget::new(256 << 20);
+    let memtable = HashMemtable::charged(budget.charge(Purpose::Memtables, 0));
+    // As many as are merged into one block.
+    for entry in 0..8 {
+        let mut builder = BlockBuilder::new(1, 1);
+        let id = PointId::text(format!("{entry}")).unwrap();
+        builder.push(id, Lsn(entry + 1), 0, Bytes::from(format!("{{\"price\": {entry}}}")));
+        memtable.append(builder.finish(vec![0.5]));
+    }
+    let blocks = memtable.blocks();
+    assert_eq!((blocks.len(), budget.held(Purpose::ColumnCaches)), (1, 0));
+    let column = blocks[0].column("price").unwrap();
+    assert_eq!(column.len(), 8);
+    let held = blocks[0].cached_bytes();
+    assert!(held >= column.bytes());
+    assert_eq!(budget.held(Purpose::ColumnCaches), held);
+    assert!(blocks[0].column("absent").is_none());
+    assert_eq!(blocks[0].drop_columns(), held);
+    assert_eq!((blocks[0].cached_bytes(), budget.held(Purpose::ColumnCaches)), (0, 0));
+    assert_eq!(blocks[0].column("price").unwrap().len(), 8);
+    drop((blocks, memtable));
+    assert_eq!(budget.total(), 0);
+}

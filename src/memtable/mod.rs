@@ -8,6 +8,7 @@
 //! with the LSN that replaced or deleted it. I3 row numbers are stable for a memtable's life, though blocks
 //! are merged as they grow.
 mod block;
+mod cached_columns;
 mod hash;
 #[cfg(test)]
 mod contract;

@@ -267,6 +267,68 @@ async fn a_stream_is_acknowledged_in_order_and_keeps_the_order_of_a_point() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_outlives_its_collection_is_told_that_it_is_gone() {
+    let scene = Scene::start().await;
+    scene.create(v1::Distance::L2).await;
+    let (send, messages) = tokio::sync::mpsc::channel(1);
+    let messages = futures_util::stream::unfold(messages, |mut messages| async move {
+        messages.recv().await.map(|message| (message, messages))
+    });
+    let mut points = scene.points();
+    let message = |collection: &str, name: &str| v1::UpsertStreamRequest {
+        collection: collection.into(),
+        points: vec![point(name, [1.0, 0.0], "")],
+        ..Default::default()
+    };
+    send.send(message("c", "first")).await.unwrap();
+    let mut acks = points.upsert_stream(messages).await.unwrap().into_inner();
+    let mut outcome = async || acks.next().await.unwrap().unwrap().outcome.unwrap();
+    assert!(matches!(outcome().await, v1::upsert_ack::Outcome::Lsn(_)));
+
+    let delete = || v1::DeleteCollectionRequest { collection: "c".into() };
+    scene.collections().delete(delete()).await.unwrap();
+    send.send(message("", "second")).await.unwrap();
+    match outcome().await {
+        v1::upsert_ack::Outcome::Refusal(refusal) => {
+            assert_eq!(refusal.code, "collection_not_found", "{}", refusal.message);
+            assert_eq!(refusal.grpc_status, Code::NotFound as i32);
+        }
+        v1::upsert_ack::Outcome::Lsn(lsn) => panic!("written at {lsn} to a deleted collection"),
+    }
+    // A name belongs to whoever bears it.
+    scene.create(v1::Distance::L2).await;
+    send.send(message("", "third")).await.unwrap();
+    assert!(matches!(outcome().await, v1::upsert_ack::Outcome::Lsn(_)));
+    let all = v1::CountRequest { collection: "c".into(), ..Default::default() };
+    assert_eq!(scene.points().count(all).await.unwrap().into_inner().count, 1);
+    scene.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graph_is_left_to_samples_again_by_an_update() {
+    let scene = Scene::start().await;
+    scene.create(v1::Distance::L2).await;
+    let mut collections = scene.collections();
+    let chosen = v1::quantization::Kind::RabitqBits(2);
+    for (kind, levels) in [(chosen, v1::Levels::On), (v1::quantization::Kind::Auto(true), v1::Levels::Auto)] {
+        let quantization = Some(v1::Quantization { kind: Some(kind) });
+        let graph = v1::GraphParams { quantization, levels: levels.into(), ..Default::default() };
+        let said = v1::UpdateCollectionRequest { graph: Some(graph), ..Default::default() };
+        // What says nothing of the graph leaves it as it is.
+        let silent = v1::UpdateCollectionRequest { graph: Some(v1::GraphParams::default()), ..said.clone() };
+        for update in [said, silent] {
+            let update = v1::UpdateCollectionRequest { collection: "c".into(), ..update };
+            collections.update(update).await.unwrap();
+            let describe = v1::DescribeCollectionRequest { collection: "c".into() };
+            let config = collections.describe(describe).await.unwrap().into_inner().config.unwrap();
+            let graph = config.graph.unwrap();
+            assert_eq!((graph.quantization, graph.levels), (quantization, levels.into()));
+        }
+    }
+    scene.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_one_door_writes_the_other_finds() {
     let scene = Scene::start().await;
     let create = json!({"vectors": {"size": 2, "distance": "Cosine"}});

@@ -236,8 +236,12 @@ impl Shard {
             if newest.len() >= limit {
                 break;
             }
-            let rejects = file.read(&self.core.segments_dir)?.into_iter().rev();
-            newest.extend(rejects.map(|one| Rejected {
+            let rejects = match file.read(&self.core.segments_dir) {
+                // Only so many are kept: a flush has let go of it meanwhile.
+                Err(_) if !self.core.manifest.lock().quarantine.contains(file) => continue,
+                read => read?,
+            };
+            newest.extend(rejects.into_iter().rev().map(|one| Rejected {
                 source: one.source.unwrap_or_default(),
                 lsn: one.lsn,
                 reject: one.reject,

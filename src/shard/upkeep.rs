@@ -376,6 +376,10 @@ fn build_graph(core: &Arc<Core>, live: &Arc<LiveSegment>, building: Charge) -> R
 /// Takes a graph out of service that is wanted no more; its file is garbage then.
 fn drop_graph(core: &Core, live: &LiveSegment) -> Result<(), GraphError> {
     let mut manifest = core.manifest.lock();
+    if core.indexing.wanted().built_for(live.rows()).is_some() {
+        // Wanted again by now.
+        return Ok(());
+    }
     let mut next = manifest.clone();
     if let Some(entry) = next.segments.iter_mut().find(|entry| entry.meta.id == live.id()) {
         (entry.graph, entry.built) = (None, None);

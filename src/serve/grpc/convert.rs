@@ -262,16 +262,18 @@ pub(super) fn graph(graph: Option<v1::GraphParams>) -> Result<GraphParams, ApiEr
         m: if given.m == 0 { default.m } else { given.m },
         ef_construct: if given.ef_construct == 0 { default.ef_construct } else { given.ef_construct },
         full_scan_threshold: given.full_scan_threshold.unwrap_or(default.full_scan_threshold),
-        levels: levels(given.levels)?,
-        quantization: quantization::read(given.quantization)?,
+        levels: levels(given.levels)?.unwrap_or_default(),
+        quantization: quantization::read(given.quantization)?.flatten(),
     })
 }
 
-fn levels(given: i32) -> Result<Levels, ApiError> {
+/// `None` where nothing is said.
+fn levels(given: i32) -> Result<Option<Levels>, ApiError> {
     match v1::Levels::try_from(given) {
-        Ok(v1::Levels::Unspecified) => Ok(Levels::Auto),
-        Ok(v1::Levels::On) => Ok(Levels::On),
-        Ok(v1::Levels::Off) => Ok(Levels::Off),
+        Ok(v1::Levels::Unspecified) => Ok(None),
+        Ok(v1::Levels::Auto) => Ok(Some(Levels::Auto)),
+        Ok(v1::Levels::On) => Ok(Some(Levels::On)),
+        Ok(v1::Levels::Off) => Ok(Some(Levels::Off)),
         Err(_) => {
             let problem = format!("{given} is not a value of Levels");
             Err(ApiError::invalid("invalid_request", "graph.levels", problem))
@@ -281,7 +283,7 @@ fn levels(given: i32) -> Result<Levels, ApiError> {
 
 fn levels_out(levels: Levels) -> v1::Levels {
     match levels {
-        Levels::Auto => v1::Levels::Unspecified,
+        Levels::Auto => v1::Levels::Auto,
         Levels::On => v1::Levels::On,
         Levels::Off => v1::Levels::Off,
     }
@@ -298,7 +300,7 @@ pub(super) fn config(config: &CollectionConfig) -> v1::CollectionConfig {
             ef_construct: config.graph.ef_construct,
             full_scan_threshold: Some(config.graph.full_scan_threshold),
             levels: levels_out(config.graph.levels).into(),
-            quantization: quantization::write(config.graph.quantization),
+            quantization: Some(quantization::write(config.graph.quantization)),
         }),
         created_ms: config.created_ms,
         recall_target: config.recall_target.map(RecallTarget::share),
@@ -309,13 +311,12 @@ pub(super) fn config(config: &CollectionConfig) -> v1::CollectionConfig {
 
 pub(super) fn graph_patch(graph: v1::GraphParams) -> Result<GraphPatch, ApiError> {
     let given = |value: u32| Some(value).filter(|value| *value > 0);
-    let says_levels = graph.levels != v1::Levels::Unspecified as i32;
     Ok(GraphPatch {
         m: given(graph.m),
         ef_construct: given(graph.ef_construct),
         full_scan_threshold: graph.full_scan_threshold,
-        levels: says_levels.then(|| levels(graph.levels)).transpose()?,
-        quantization: quantization::read(graph.quantization)?.map(Some),
+        levels: levels(graph.levels)?,
+        quantization: quantization::read(graph.quantization)?,
     })
 }
 

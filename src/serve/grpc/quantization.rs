@@ -6,12 +6,14 @@ use crate::serve::error_map::ApiError;
 use crate::serve::wire::quantization::oversampling;
 use crate::types::{BinaryEncoding, CodedSearch, Compression, Quantization, RabitqBits};
 
-pub(super) fn read(message: Option<v1::Quantization>) -> Result<Option<Quantization>, ApiError> {
+/// `None` where nothing is said, `Some(None)` for what samples choose.
+pub(super) fn read(message: Option<v1::Quantization>) -> Result<Option<Option<Quantization>>, ApiError> {
     let refuse = |field: &str, problem: String| {
         ApiError::invalid("invalid_index_parameters", &format!("graph.quantization.{field}"), problem)
     };
-    Ok(Some(match message.and_then(|message| message.kind) {
+    Ok(Some(Some(match message.and_then(|message| message.kind) {
         None => return Ok(None),
+        Some(Kind::Auto(_)) => return Ok(Some(None)),
         Some(Kind::None(_)) => Quantization::None {},
         Some(Kind::F16(_)) => Quantization::F16 {},
         Some(Kind::Int8(_)) => Quantization::INT8,
@@ -23,22 +25,25 @@ pub(super) fn read(message: Option<v1::Quantization>) -> Result<Option<Quantizat
             let compression = Compression::of(factor);
             Quantization::product(compression.ok_or_else(|| refuse("product_compression", problem()))?)
         }
-    }))
+    })))
 }
 
-pub(super) fn write(quantization: Option<Quantization>) -> Option<v1::Quantization> {
-    let kind = match quantization? {
-        Quantization::None {} => Kind::None(true),
-        Quantization::F16 {} => Kind::F16(true),
-        Quantization::Scalar(_) => Kind::Int8(true),
-        Quantization::Binary(binary) => Kind::RabitqBits(match binary.encoding {
+pub(super) fn write(quantization: Option<Quantization>) -> v1::Quantization {
+    let kind = match quantization {
+        None => Kind::Auto(true),
+        Some(Quantization::None {}) => Kind::None(true),
+        Some(Quantization::F16 {}) => Kind::F16(true),
+        Some(Quantization::Scalar(_)) => Kind::Int8(true),
+        Some(Quantization::Binary(binary)) => Kind::RabitqBits(match binary.encoding {
             BinaryEncoding::OneBit => 1,
             BinaryEncoding::TwoBits => 2,
         }),
-        Quantization::Rabitq(rabitq) => Kind::RabitqBits(rabitq.bits.into()),
-        Quantization::Product(product) => Kind::ProductCompression(4 * product.compression.components()),
+        Some(Quantization::Rabitq(rabitq)) => Kind::RabitqBits(rabitq.bits.into()),
+        Some(Quantization::Product(product)) => {
+            Kind::ProductCompression(4 * product.compression.components())
+        }
     };
-    Some(v1::Quantization { kind: Some(kind) })
+    v1::Quantization { kind: Some(kind) }
 }
 
 pub(super) fn codes(message: Option<v1::CodedSearch>, at: &str) -> Result<CodedSearch, ApiError> {
@@ -64,12 +69,13 @@ mod tests {
             Kind::Int8(true),
             Kind::RabitqBits(2),
             Kind::ProductCompression(64),
+            Kind::Auto(true),
         ];
         for kind in kinds {
-            let message = Some(v1::Quantization { kind: Some(kind) });
-            assert_eq!(write(read(message).unwrap()), message);
+            let message = v1::Quantization { kind: Some(kind) };
+            assert_eq!(write(read(Some(message)).unwrap().unwrap()), message);
         }
-        assert_eq!((read(None).unwrap(), write(None)), (None, None));
+        assert_eq!(read(None).unwrap(), None);
         for kind in [Kind::RabitqBits(3), Kind::ProductCompression(5)] {
             let error = read(Some(v1::Quantization { kind: Some(kind) })).unwrap_err();
             assert!(error.message().starts_with("graph.quantization."), "{}", error.message());

@@ -34,7 +34,7 @@ pub(super) fn acks(doors: Doors, messages: Streaming<v1::UpsertStreamRequest>) -
     let state = InFlight {
         doors,
         messages: messages.boxed(),
-        collection: None,
+        collection: String::new(),
         request_id: request_id(),
         writes: FuturesOrdered::new(),
         loads: std::collections::VecDeque::new(),
@@ -68,8 +68,8 @@ struct Ready {
 struct InFlight {
     doors: Doors,
     messages: futures_util::stream::BoxStream<'static, Result<v1::UpsertStreamRequest, Status>>,
-    /// The collection of the last message that named one.
-    collection: Option<Arc<Collection>>,
+    /// The collection that the last message named which named one.
+    collection: String,
     request_id: String,
     writes: FuturesOrdered<Pending>,
     /// One for each of `writes`, in the same order.
@@ -121,17 +121,15 @@ impl InFlight {
     }
 
     fn check(&mut self, message: v1::UpsertStreamRequest) -> Result<Ready, ApiError> {
-        let collection = match (&self.collection, message.collection.as_str()) {
-            (Some(collection), name) if name.is_empty() || name == collection.config().name => {
-                collection.clone()
-            }
-            (None, "") => {
-                let problem = "is missing: the first message must name it";
-                return Err(ApiError::invalid("invalid_request", "collection", problem));
-            }
-            (_, name) => self.doors.engine.collection(name)?,
-        };
-        self.collection = Some(collection.clone());
+        if !message.collection.is_empty() {
+            self.collection = message.collection;
+        }
+        if self.collection.is_empty() {
+            let problem = "is missing: the first message must name it";
+            return Err(ApiError::invalid("invalid_request", "collection", problem));
+        }
+        // Each time anew: a stream may outlive its collection.
+        let collection = self.doors.engine.collection(&self.collection)?;
         let wait = convert::wait(message.wait)?;
         let config = collection.config();
         let mut batch = BatchBuilder::new(&config);
