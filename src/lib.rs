@@ -13,6 +13,7 @@
 pub mod types;
 pub mod config;
 pub mod faults;
+pub mod stage;
 pub mod memory;
 
 pub mod source;

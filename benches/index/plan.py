@@ -47,6 +47,8 @@ def variants(rows: int, dim: int) -> list[Variant]:
     # Measured where --engines names them.
     out += [Variant("ProximaDB codes", "proximadb", name, {"quantization": codes}, {}) for name, codes in CODES.items()]
     out += [Variant("ProximaDB levels", "proximadb", levels, {"levels": levels}, {}) for levels in ("off", "on")]
+    builds = [(ef, {"ef_construct": ef}) for ef in (48, 64)]
+    out += [Variant("ProximaDB builds", "proximadb", f"ef_construct {ef}", build, {}) for ef, build in builds]
     out += [Variant("hnswlib", "hnswlib", f"M {m}, efC {ef}", {"m": m, "ef_construct": ef}, {}) for m, ef in graphs]
     for m, ef, store in [(16, 128, "Flat"), (32, 256, "Flat"), (32, 256, "SQ8")]:
         build = {"factory": f"HNSW{m},{store}", "ef_construct": ef}

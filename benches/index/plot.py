@@ -8,6 +8,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 64, 150, 40, 48
 # Told apart without red and green, by marks too; lighter on dark pages.
 STYLES = {
     "ProximaDB": ("#d1495b", "#ff6b7d", "circle"),
+    "ProximaDB IVF": ("#e8928f", "#ffb3ad", "circle"),
     "hnswlib": ("#1f77b4", "#63b3ed", "square"),
     "faiss HNSW": ("#b8860b", "#f0b429", "up"),
     "faiss IVF-PQ": ("#0f766e", "#4fd1c5", "down"),

@@ -7,6 +7,8 @@ import numpy as np
 
 from datasets import exact, recall
 from frontier import first_at, frontier, rate_at
+from plan import GROUPS
+from plot import curves
 
 
 def point(recall: float, seconds: float) -> dict:
@@ -48,6 +50,15 @@ class Rates(unittest.TestCase):
 
     def test_recall_below_all_settings_costs_what_the_cheapest_does(self):
         self.assertAlmostEqual(rate_at(self.points, 0.5), 100.0)
+
+
+class Plots(unittest.TestCase):
+    def test_every_engine_has_a_line_of_its_own(self):
+        points = [{"recall": share, "cpu_s": 1.0 + share, "count": 1000} for share in (0.9, 0.95)]
+        drawn = curves("all", {group: points for group in GROUPS})
+        for group in GROUPS:
+            self.assertIn(f">{group}</text>", drawn)
+        self.assertEqual(drawn.count('class="l"'), len(GROUPS))
 
 
 if __name__ == "__main__":

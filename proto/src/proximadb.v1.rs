@@ -11,7 +11,7 @@ pub struct GraphParams {
     /// Segments with fewer rows are scanned. Default 10,000.
     #[prost(uint32, optional, tag = "3")]
     pub full_scan_threshold: ::core::option::Option<u32>,
-    /// How vectors are coded in the graph. Absent: as a sample of each segment says that they need.
+    /// How vectors are coded in the graph. Absent: `auto` when a collection is created, as it is when one is updated.
     #[prost(message, optional, tag = "4")]
     pub quantization: ::core::option::Option<Quantization>,
     #[prost(enumeration = "Levels", tag = "5")]
@@ -20,7 +20,7 @@ pub struct GraphParams {
 /// A kind of codes. Full vectors are kept beside them whatever is chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Quantization {
-    #[prost(oneof = "quantization::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "quantization::Kind", tags = "1, 2, 3, 4, 5, 6")]
     pub kind: ::core::option::Option<quantization::Kind>,
 }
 /// Nested message and enum types in `Quantization`.
@@ -42,6 +42,9 @@ pub mod quantization {
         /// A byte for so many bytes of floats: 4, 8, 16, 32 or 64.
         #[prost(uint32, tag = "5")]
         ProductCompression(u32),
+        /// As a sample of each segment says that it needs; the value means nothing.
+        #[prost(bool, tag = "6")]
+        Auto(bool),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -323,10 +326,12 @@ impl IndexKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Levels {
-    /// Where they were measured to help.
+    /// LEVELS_AUTO when a collection is created, as they are when one is updated.
     Unspecified = 0,
     On = 1,
     Off = 2,
+    /// Where they were measured to help.
+    Auto = 3,
 }
 impl Levels {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -338,6 +343,7 @@ impl Levels {
             Self::Unspecified => "LEVELS_UNSPECIFIED",
             Self::On => "LEVELS_ON",
             Self::Off => "LEVELS_OFF",
+            Self::Auto => "LEVELS_AUTO",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -346,6 +352,7 @@ impl Levels {
             "LEVELS_UNSPECIFIED" => Some(Self::Unspecified),
             "LEVELS_ON" => Some(Self::On),
             "LEVELS_OFF" => Some(Self::Off),
+            "LEVELS_AUTO" => Some(Self::Auto),
             _ => None,
         }
     }

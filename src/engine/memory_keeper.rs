@@ -152,7 +152,8 @@ fn drop_columns(collections: &[Arc<Collection>], excess: usize) -> usize {
 /// Lets go of codes that scans can make again, largest first; returns the bytes.
 fn drop_scan_codes(collections: &[Arc<Collection>], excess: usize) -> usize {
     let (segments, blocks) = held_by(collections);
-    let codes = segments.iter().map(|live| live.scan_codes()).chain(blocks.iter().map(|block| block.scan_codes()));
+    let codes =
+        segments.iter().map(|live| live.scan_codes()).chain(blocks.iter().map(|block| block.scan_codes()));
     let codes = codes.map(|codes| Held { bytes: codes.bytes(), forget: Box::new(|| codes.forget()) });
     forget(codes, excess, "drop scan codes")
 }

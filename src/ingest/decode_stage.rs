@@ -10,6 +10,7 @@ use super::source_stage::{Ended, in_full};
 use super::{InFlight, PipelineState, Progress};
 use crate::decode::{Decoded, Decoder};
 use crate::shard::{ProposeError, Shard};
+use crate::stage::StageMeter;
 use crate::types::{Entry, Outcome, RawBatch, Reject, SourceRange};
 
 /// Sends rejected records to a place of their own before the log passes them.
@@ -31,6 +32,7 @@ pub(super) struct DecodeStage<'a> {
     pub progress: Arc<Progress>,
     /// Batches that take longer from source to search are counted as late.
     pub freshness_objective: Duration,
+    pub meter: StageMeter,
     /// `proximadb_pipeline_freshness_seconds`
     pub fresh: metrics::Histogram,
     /// `proximadb_pipeline_late_batches_total`
@@ -40,10 +42,6 @@ pub(super) struct DecodeStage<'a> {
 impl DecodeStage<'_> {
     /// The thread's body.
     pub fn run(mut self) -> Ended {
-        let label = self.progress.name().to_string();
-        let records = metrics::counter!("proximadb_stage_records_total", "pipeline" => label.clone(), "stage" => "decode");
-        let busy = metrics::counter!("proximadb_stage_busy_microseconds_total", "pipeline" => label.clone(), "stage" => "decode");
-        let blocked = metrics::counter!("proximadb_stage_blocked_microseconds_total", "pipeline" => label, "stage" => "decode");
         loop {
             let item = match self.inbox.recv_timeout(Duration::from_millis(50)) {
                 Ok(item) => item,
@@ -56,11 +54,10 @@ impl DecodeStage<'_> {
                 Ok(decoded) => decoded,
                 Err(ended) => return ended,
             };
-            records.increment(item.batch.len() as u64);
-            busy.increment(started.elapsed().as_micros() as u64);
+            self.meter.passed(item.batch.len() as u64, item.batch.bytes() as u64, started.elapsed());
             let proposing = Instant::now();
             self.propose(item, decoded);
-            blocked.increment(proposing.elapsed().as_micros() as u64);
+            self.meter.blocked(proposing.elapsed());
         }
     }
 
@@ -82,6 +79,7 @@ impl DecodeStage<'_> {
                 Err(error) if !error.is_transient() => return Err(Ended::Failed(in_full(&error))),
                 Err(error) => in_full(&error),
             };
+            self.meter.failed();
             self.progress.set_state(PipelineState::Retrying, Some(trouble));
             troubled = true;
             if !self.progress.pause(pause) {

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{FORMS, Hold, InFlight, PipelineState, Progress, permits};
 use crate::memory::{Charge, MemoryBudget, Purpose};
 use crate::source::{Polled, Source, SourceError};
+use crate::stage::StageMeter;
 use crate::types::RawBatch;
 
 /// Longest wait in one call of the source: bounds how late a stop or a rewind is noticed.
@@ -41,6 +42,7 @@ pub(super) struct SourceStage<'a> {
     pub room_pages: u32,
     /// The process's memory.
     pub budget: &'a Arc<MemoryBudget>,
+    pub meter: StageMeter,
     /// The source itself failed last time; only its own success clears that state.
     pub troubled: bool,
 }
@@ -51,14 +53,12 @@ impl SourceStage<'_> {
         let mut waiting: Option<(RawBatch, Instant)> = None;
         let mut lag_at = Instant::now();
         let mut retry = RETRY_MIN;
-        let blocked = metrics::counter!("proximadb_stage_blocked_microseconds_total",
-            "pipeline" => self.progress.name().to_string(), "stage" => "source");
         while !self.progress.is_stopping() {
             let turn = if waiting.is_some() {
                 let before = Instant::now();
                 let turn = self.hand_on_or_hold(&mut waiting);
                 if waiting.is_some() {
-                    blocked.increment(before.elapsed().as_micros() as u64);
+                    self.meter.blocked(before.elapsed());
                 }
                 turn.map(|()| false)
             } else {
@@ -83,6 +83,7 @@ impl SourceStage<'_> {
                 Ok(true) => _ = self.progress.pause(Duration::from_millis(5)),
                 Err(error @ SourceError::Fatal { .. }) => return Ended::Failed(in_full(&error)),
                 Err(error @ SourceError::Transient { .. }) => {
+                    self.meter.failed();
                     self.progress.set_state(PipelineState::Retrying, Some(in_full(&error)));
                     self.troubled = true;
                     self.progress.pause(retry);
@@ -112,7 +113,11 @@ impl SourceStage<'_> {
             // Whatever lost the batch (a full disk, a stopped log) needs a moment too.
             self.progress.pause(RETRY_MIN);
         }
+        let before = Instant::now();
         let polled = self.source.next_batch(POLL)?;
+        if let Polled::Batch(batch) = &polled {
+            self.meter.passed(batch.len() as u64, batch.bytes() as u64, before.elapsed());
+        }
         if std::mem::take(&mut self.troubled) {
             self.progress.set_state(PipelineState::Running, None);
         }
@@ -141,12 +146,6 @@ impl SourceStage<'_> {
         };
         let generation = self.progress.generation(&batch.partition);
         self.progress.read.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        metrics::counter!("proximadb_stage_records_total",
-            "pipeline" => self.progress.name().to_string(), "stage" => "source")
-        .increment(batch.len() as u64);
-        metrics::counter!("proximadb_stage_bytes_total",
-            "pipeline" => self.progress.name().to_string(), "stage" => "source")
-        .increment(batch.bytes() as u64);
         // The channel holds more batches than the permits allow, so this never waits. It fails when the
         // decode thread has ended, which ends this one too.
         let _ = self.outbox.send(InFlight {

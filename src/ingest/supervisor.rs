@@ -15,6 +15,7 @@ use super::{PERMIT_BYTES, PipelineState, Progress};
 use crate::decode::Decoder;
 use crate::shard::Shard;
 use crate::source::Source;
+use crate::stage::StageMeter;
 
 /// Batches between source and decode. The byte permits bind first; this only sizes the channel.
 const CHANNEL_BATCHES: usize = 16 * 1024;
@@ -174,6 +175,7 @@ impl Run {
             shard: Arc::clone(&self.shard),
             progress: Arc::clone(&self.progress),
             freshness_objective: self.freshness_objective,
+            meter: StageMeter::of_pipeline(name, "decode"),
             fresh: metrics::histogram!("proximadb_pipeline_freshness_seconds", "pipeline" => name.to_string()),
             late: metrics::counter!("proximadb_pipeline_late_batches_total", "pipeline" => name.to_string()),
         };
@@ -184,6 +186,7 @@ impl Run {
             room: Arc::new(Semaphore::new(self.room_pages as usize)),
             room_pages: self.room_pages,
             budget: self.shard.budget(),
+            meter: StageMeter::of_pipeline(name, "source"),
             troubled: true,
         };
         let (source, decode) = std::thread::scope(|scope| {

@@ -9,6 +9,7 @@ use super::core::Core;
 use super::propose::Pending;
 use crate::memory::Purpose;
 use crate::memtable::{FrozenMarks, HashMemtable};
+use crate::types::Outcome;
 use crate::view::{Frozen, View};
 use crate::wal::Durable;
 
@@ -42,6 +43,7 @@ impl ApplyLoop {
             let stalled = self.is_stalled();
             metrics::gauge!("proximadb_apply_stalled", "collection" => self.core.config.name.clone())
                 .set(f64::from(u8::from(stalled)));
+            let waiting = stalled.then(Instant::now);
             let entries = if stalled || self.flush.is_none() { &closed } else { &self.entries };
             select! {
                 recv(self.control) -> control => match control {
@@ -56,29 +58,32 @@ impl ApplyLoop {
                 },
                 default(TICK) => {}
             }
+            if let Some(since) = waiting {
+                self.core.meters.apply.blocked(since.elapsed());
+            }
             self.freeze_if_due();
         }
     }
 
     fn apply(&mut self, group: Vec<Durable<Pending>>) {
         let started = Instant::now();
-        let (mut rows, count) = (0, group.len());
+        let (mut rows, mut bytes, count) = (0, 0, group.len());
         for Durable { lsn, term, tag: Pending { entry, done, charge }, body, .. } in group {
             self.term = term;
-            rows += entry.batch.ops.len();
+            (rows, bytes) = (rows + entry.batch.ops.len(), bytes + body.len());
             let view = self.core.view.load();
             let outcome = Apply { marks: &self.core.marks, view: &view }.entry(lsn, entry);
             // Its rows are charged as the memtable's from here on.
             drop((body, charge));
+            if matches!(outcome, Outcome::Refused { .. }) {
+                self.core.meters.apply.failed();
+            }
             done(Ok(outcome));
         }
         let collection = &self.core.config.name;
         metrics::counter!("proximadb_apply_entries_total", "collection" => collection.clone())
             .increment(count as u64);
-        metrics::counter!("proximadb_apply_operations_total", "collection" => collection.clone())
-            .increment(rows as u64);
-        metrics::counter!("proximadb_apply_busy_microseconds_total", "collection" => collection.clone())
-            .increment(started.elapsed().as_micros() as u64);
+        self.core.meters.apply.passed(rows as u64, bytes as u64, started.elapsed());
     }
 
     /// Too much waits for flush, and the active memtable is full as well: taking more would break the bound.

@@ -17,6 +17,7 @@ use super::propose::Pending;
 use crate::index::{Accelerator, BuildControl};
 use crate::memory::MemoryBudget;
 use crate::memtable::Rejected;
+use crate::stage::StageMeter;
 use crate::store::{Manifest, StoreError};
 use crate::types::{CollectionConfig, IndexSpec, Lsn};
 use crate::view::{LiveSegment, Snapshot, View};
@@ -68,6 +69,21 @@ pub struct ShardInfo {
     pub quarantined: u64,
 }
 
+/// What its stages report.
+pub(super) struct Meters {
+    pub apply: StageMeter,
+    pub flush: StageMeter,
+    pub merge: StageMeter,
+    pub index: StageMeter,
+}
+
+impl Meters {
+    pub fn of(collection: &str) -> Self {
+        let meter = |stage| StageMeter::of_collection(collection, stage);
+        Self { apply: meter("apply"), flush: meter("flush"), merge: meter("merge"), index: meter("index") }
+    }
+}
+
 /// Shared by the shard's threads.
 pub(super) struct Core {
     pub dir: PathBuf,
@@ -91,6 +107,7 @@ pub(super) struct Core {
     pub build: BuildControl,
     /// Which index is wanted, and the build under way.
     pub indexing: Indexing,
+    pub meters: Meters,
     /// What upkeep has failed at.
     pub pauses: Pauses,
     /// Wakes the upkeep thread.
@@ -106,6 +123,12 @@ pub(super) struct Core {
 impl Core {
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// The last entry that is durable: applied, or about to be.
+    pub fn durable(&self) -> Lsn {
+        let durable = self.log.get().map_or(Lsn(0), LogHandle::durable_lsn);
+        durable.max(self.marks.applied())
     }
 
     /// Runs `work` on the apply thread, between entries; `None` if that thread has ended.
@@ -195,7 +218,6 @@ impl Shard {
                 segment.segment.cached_bytes() + graph + segment.own_bytes()
             })
             .sum();
-        let durable = core.log.get().map_or(Lsn(0), LogHandle::durable_lsn);
         ShardInfo {
             points: core.marks.live_points(),
             segments: view.segments.len() as u64,
@@ -203,7 +225,7 @@ impl Shard {
             status: if pending { "yellow" } else { "green" },
             memory_bytes: (memtables + segments) as u64,
             disk_bytes: view.segments.iter().map(|segment| segment.segment.meta().bytes()).sum::<u64>(),
-            durable_lsn: durable.max(core.marks.applied()),
+            durable_lsn: core.durable(),
             applied_lsn: core.marks.applied(),
             flushed_lsn: core.marks.flushed(),
             quarantined: core.marks.rejected(),

@@ -93,6 +93,7 @@ impl Drawn {
         let _ = faults::pass("shard::graph_written");
         let (bytes, crc32c) =
             checksum(&path).map_err(|source| StoreError::Io { path, doing: "read", source })?;
+        core.meters.index.passed(u64::from(live.rows()), bytes, took);
         tell(core, live, made, built, took);
         let file = FileMeta { name, bytes, crc32c };
         Ok(Made { file, graph, built })

@@ -72,6 +72,8 @@ pub(super) fn merge(core: &Arc<Core>, view: &View, plan: &Plan) -> Result<(), Gr
     drop(manifest);
     core.changed.notify_waiters();
     let rows: u64 = inputs.iter().map(|live| u64::from(live.rows())).sum();
+    let written = live.as_ref().map_or(0, |live| live.segment.meta().bytes());
+    core.meters.merge.passed(rows, written, started.elapsed());
     tracing::info!(
         collection = core.config.name,
         inputs = inputs.len(),

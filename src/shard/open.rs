@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::apply::Apply;
 use super::apply_loop::ApplyLoop;
-use super::core::{Core, Shard, Tuning};
+use super::core::{Core, Meters, Shard, Tuning};
 use super::error::{ProposeError, ShardError};
 use super::indexing::Indexing;
 use super::marks::Marks;
@@ -75,6 +75,7 @@ impl Shard {
         );
 
         let indexing = Indexing::new(config.index_spec());
+        let meters = Meters::of(&config.name);
         let (control, controls) = bounded(CONTROLS_MAX);
         let (upkeep, upkeep_wakes) = bounded(1);
         let core = Arc::new(Core {
@@ -92,6 +93,7 @@ impl Shard {
             unheard: AtomicU64::new(0),
             build: BuildControl::default(),
             indexing,
+            meters,
             pauses: Pauses::default(),
             upkeep,
             changed: tokio::sync::Notify::new(),

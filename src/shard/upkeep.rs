@@ -37,7 +37,7 @@ pub(super) fn flush_thread(core: &Arc<Core>, frozen: &Receiver<Arc<Frozen>>, pur
             return; // the log still holds it
         }
         let started = Instant::now();
-        if !until_done(core, "flush", || flush_one(core, &one)) {
+        if !until_flushed(core, &one) {
             return;
         }
         core.disk_full.store(false, Ordering::Release);
@@ -50,15 +50,22 @@ pub(super) fn flush_thread(core: &Arc<Core>, frozen: &Receiver<Arc<Frozen>>, pur
 }
 
 /// Tries again until it works or the shard closes; says whether it worked.
-fn until_done(core: &Core, what: &str, mut work: impl FnMut() -> Result<(), StoreError>) -> bool {
+fn until_flushed(core: &Arc<Core>, frozen: &Arc<Frozen>) -> bool {
     loop {
-        match work() {
-            Ok(()) => return true,
+        let started = Instant::now();
+        match flush_one(core, frozen) {
+            Ok(bytes) => {
+                core.meters.flush.passed(frozen.memtable.rows() as u64, bytes, started.elapsed());
+                return true;
+            }
             Err(error) => {
                 let full = matches!(error, StoreError::Full { .. });
                 core.disk_full.store(full, Ordering::Release);
-                metrics::counter!("proximadb_upkeep_errors_total", "work" => what.to_string()).increment(1);
-                tracing::error!(collection = core.config.name, what, error = %chain(&error), "trying again in 1 s");
+                core.meters.flush.failed();
+                metrics::counter!("proximadb_upkeep_errors_total", "work" => "flush").increment(1);
+                tracing::error!(
+                    collection = core.config.name, error = %chain(&error), "a flush failed; trying again in 1 s"
+                );
             }
         }
         let since = Instant::now();
@@ -78,13 +85,15 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(), StoreError> {
+/// One memtable to a segment in service; returns the bytes of its files.
+fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<u64, StoreError> {
     let _writing = core.writers.read();
     // Whatever the budget says: this is what makes room.
     let (rows, bytes) = (frozen.memtable.rows(), frozen.memtable.bytes());
     let _buffers = core.budget.charge(Purpose::SegmentWrites, write_bytes(rows, bytes));
     let flushed = flush::flush(&core.config, &core.segments_dir, frozen, SegmentId::new())?;
     let live = flushed.segment.as_ref().map(|meta| open(core, meta)).transpose()?;
+    let written = flushed.segment.as_ref().map_or(0, SegmentMeta::bytes);
     let mut manifest = core.manifest.lock();
     let mut next = manifest.clone();
     next.flushed_lsn = frozen.marks.lsn;
@@ -116,7 +125,7 @@ fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(), StoreError> {
     core.marks.set_flushed(frozen.marks.lsn);
     drop(manifest);
     core.changed.notify_waiters();
-    Ok(())
+    Ok(written)
 }
 
 /// Rows that died since they were written to the segment are dead in it as well. `origins` are rising.
@@ -231,6 +240,7 @@ fn tell(core: &Core) {
         "proximadb_collection_memtable_bytes",
         view.memtables().map(|memtable| memtable.bytes() as u64).sum(),
     );
+    gauge("proximadb_collection_durable_lsn", core.durable().0);
     gauge("proximadb_collection_applied_lsn", core.marks.applied().0);
     gauge("proximadb_collection_flushed_lsn", core.marks.flushed().0);
     gauge("proximadb_collection_quarantined_records", core.marks.rejected());
@@ -329,6 +339,11 @@ fn report(core: &Core, work: &str, segments: &[SegmentId], outcome: Result<(), G
             true
         }
         Err(error) => {
+            if work == "merge" {
+                core.meters.merge.failed()
+            } else {
+                core.meters.index.failed()
+            }
             metrics::counter!("proximadb_upkeep_errors_total", "work" => work.to_string()).increment(1);
             tracing::error!(collection = core.config.name, work, error = %chain(&error), "will be tried again");
             core.pauses.failed(segments, Instant::now());

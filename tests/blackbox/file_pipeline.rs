@@ -145,3 +145,56 @@ fn appended_lines_are_followed_and_bad_ones_are_kept_with_their_reason() {
     wait_position(&server, &path, end);
     assert_eq!(server.client().count("passages"), 4);
 }
+
+#[test]
+fn every_stage_reports_what_goes_through_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("passages.jsonl");
+    let lines: Vec<String> = (0..4)
+        .flat_map(|copy| {
+            passages().into_iter().map(move |mut passage| {
+                passage["id"] = format!("{copy}/{}", passage["id"].as_str().unwrap()).into();
+                passage.to_string() + "\n"
+            })
+        })
+        .collect();
+    std::fs::write(&file, lines.concat()).unwrap();
+    let config = folder.path().join("proximadb.toml");
+    std::fs::write(&config, "[memtable]\nrows_max = 100\n").unwrap();
+    let pipeline = pipeline(folder.path(), &file, false);
+    let yaml = std::fs::read_to_string(&pipeline).unwrap();
+    std::fs::write(&pipeline, yaml.replace("cosine}", "cosine, hnsw: {full_scan_threshold: 10}}")).unwrap();
+    let environment = [("PROXIMADB_CONFIG", config.to_str().unwrap())];
+    let server = Server::start_with(&folder.path().join("data"), Some(&pipeline), &environment);
+    let metric = |what: &str, stage: &str| {
+        let of = if ["source", "decode"].contains(&stage) { "pipeline" } else { "collection" };
+        let is_meant = |line: &str| {
+            line.contains(&format!("stage=\"{stage}\"")) && line.contains(&format!("{of}=\"passages\""))
+        };
+        server.client().metric_where(&format!("proximadb_stage_{what}_total"), is_meant)
+    };
+    let rows = lines.len() as f64;
+    for (stage, least) in [
+        ("source", rows),
+        ("decode", rows),
+        ("apply", rows),
+        ("flush", 100.0),
+        ("merge", 100.0),
+        ("index", 100.0),
+    ] {
+        wait_until(&format!("{least} records through {stage}"), WITHIN, || {
+            (metric("records", stage) >= least).then_some(())
+        });
+        assert!(metric("bytes", stage) > 1_000.0, "{stage}");
+        assert!(metric("busy_microseconds", stage) > 0.0, "{stage}");
+        assert_eq!(metric("errors", stage), 0.0, "{stage}");
+    }
+    for stage in ["source", "decode", "apply"] {
+        assert_eq!(metric("records", stage), rows, "{stage}");
+    }
+    let of_shard = |name: &str| server.client().metric(name, "collection=\"passages\"");
+    wait_until("what is durable to be applied", WITHIN, || {
+        let durable = of_shard("proximadb_collection_durable_lsn");
+        (durable > 0.0 && durable == of_shard("proximadb_collection_applied_lsn")).then_some(())
+    });
+}
