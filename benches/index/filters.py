@@ -8,6 +8,7 @@ The rate without a filter is taken at the engine's cheapest setting with recall 
 searches with filters are. These begin at the same setting and take the next ones until they find 0.95.
 """
 
+import json
 import pathlib
 
 import numpy as np
@@ -86,10 +87,19 @@ def run(bench, data: DataSet, wanted: list[str], k: int = 10) -> list[dict]:
     for variant in variants(len(data.base), data.dim):
         if variant.group in wanted and ENGINES.get(variant.group) == variant.label:
             try:
-                out += engine(bench, data, variant, answers, k)
+                out += kept_or_measured(bench, data, variant, answers, k)
             except RuntimeError as error:
                 say(f"{data.name}, filters: {variant.group} failed: {error}")
     return out
+
+
+def kept_or_measured(bench, data: DataSet, variant, answers: dict, k: int) -> list[dict]:
+    kept = pathlib.Path(data.folder) / "index" / variant.key / "filters.json"
+    if bench.arguments.reuse and kept.exists():
+        return json.loads(kept.read_text())
+    cases = engine(bench, data, variant, answers, k)
+    kept.write_text(json.dumps(cases))
+    return cases
 
 
 def dearer(variant, start: dict) -> list[dict]:
@@ -110,7 +120,7 @@ def engine(bench, data: DataSet, variant, answers: dict, k: int) -> list[dict]:
     out, found = [], folder / "found.u32"
     with bench.session(variant, data, 1) as session:
         session.ask("open", folder / "index", params=ask["params"])
-        plain = rate(session.ask("search", found, **ask, single=True))
+        plain = rate(session.ask("search", found, **ask, single=True, queries=QUERIES))
         for (kind, share), (rows, far) in answers.items():
             for params in dearer(variant, start["params"]):
                 ask["params"] = variant.search | params
