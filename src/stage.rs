@@ -1,6 +1,7 @@
 //! What every stage reports, in one form: what went through it, what failed, and where its time went.
 //!
 //! The log has figures of its own beside `proximadb_wal_…`, which also tell how long writing and syncing take.
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics::{Counter, Label, counter};
@@ -11,7 +12,9 @@ pub struct StageMeter {
     bytes: Counter,
     errors: Counter,
     busy: Counter,
-    blocked: Counter,
+    /// Of stages that ever wait.
+    blocked: OnceLock<Counter>,
+    labels: Vec<Label>,
 }
 
 impl StageMeter {
@@ -32,7 +35,8 @@ impl StageMeter {
             bytes: counter!("proximadb_stage_bytes_total", labels.clone()),
             errors: counter!("proximadb_stage_errors_total", labels.clone()),
             busy: counter!("proximadb_stage_busy_microseconds_total", labels.clone()),
-            blocked: counter!("proximadb_stage_blocked_microseconds_total", labels),
+            blocked: OnceLock::new(),
+            labels,
         }
     }
 
@@ -50,7 +54,8 @@ impl StageMeter {
 
     /// Waited for the stage behind it.
     pub fn blocked(&self, time: Duration) {
-        self.blocked.increment(micros(time));
+        let blocked = || counter!("proximadb_stage_blocked_microseconds_total", self.labels.clone());
+        self.blocked.get_or_init(blocked).increment(micros(time));
     }
 }
 

@@ -94,11 +94,14 @@ def run(bench, data: DataSet, wanted: list[str], k: int = 10) -> list[dict]:
 
 
 def kept_or_measured(bench, data: DataSet, variant, answers: dict, k: int) -> list[dict]:
+    """Taken from an earlier run only where that swept the very same index and asked the same."""
     kept = pathlib.Path(data.folder) / "index" / variant.key / "filters.json"
-    if bench.arguments.reuse and kept.exists():
-        return json.loads(kept.read_text())
+    asked = [QUERIES, SHARES, KINDS, RECALL, ENOUGH, ANCHOR, k, bench.arguments.seconds]
+    by = {"asked": asked, "swept": bench.variant(data, variant)["one"]}
+    if bench.arguments.reuse and kept.exists() and (found := json.loads(kept.read_text()))["by"] == by:
+        return found["cases"]
     cases = engine(bench, data, variant, answers, k)
-    kept.write_text(json.dumps(cases))
+    kept.write_text(json.dumps({"by": by, "cases": cases}))
     return cases
 
 

@@ -187,7 +187,7 @@ def main():
     parser.add_argument("--sets", default="passages,mnist,synthetic-1000000x128")
     parser.add_argument("--engines", help=f"of {', '.join(GROUPS)}; all unless named")
     parser.add_argument(
-        "--seconds", type=float, default=0.7, help="each point is measured for as long, and three times"
+        "--seconds", type=float, default=0.7, help="each point is measured for as long, three passes at least"
     )
     parser.add_argument("--rounds", type=int, default=3, help="how often what is worth it is measured, minutes apart")
     parser.add_argument("--reuse", action="store_true")

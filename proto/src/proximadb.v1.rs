@@ -1748,7 +1748,8 @@ pub struct UpsertRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpsertStreamRequest {
-    /// Required in the first message; empty in a later one means the same collection.
+    /// Required in the first message; empty in a later one means the same name as before, whichever collection bears it by
+    /// then. A batch for a name that there is not is refused, as are those after it until a message names another.
     #[prost(string, tag = "1")]
     pub collection: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "2")]

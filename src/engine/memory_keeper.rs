@@ -13,7 +13,7 @@ use proximadb_kernels::heap;
 use super::{Collection, Collections};
 use crate::memory::{MemoryBudget, Purpose, anonymous_bytes};
 use crate::memtable::Block;
-use crate::view::{LiveSegment, Snapshot};
+use crate::view::Snapshot;
 
 /// Between looks. While it passes, writers bring at most what is left between the tight mark and the limit.
 const TICK: Duration = Duration::from_millis(20);
@@ -80,13 +80,12 @@ impl Keeping {
         if self.told.is_none_or(|told| told.elapsed() >= TELL) {
             self.told = Some(Instant::now());
             self.budget.publish();
-            tell_indexes(&self.collections);
+            tell(&self.collections);
         }
         let excess = self.budget.excess();
         if excess > 0 {
             let collections: Vec<Arc<Collection>> = self.collections.read().values().cloned().collect();
-            let mut dropped = drop_columns(&collections, excess);
-            dropped += drop_scan_codes(&collections, excess.saturating_sub(dropped));
+            let dropped = drop_caches(&collections, excess);
             if self.budget.held(Purpose::Memtables) >= self.budget.limit() / MEMTABLES_MIN {
                 flush_largest(&collections, excess.saturating_sub(dropped));
             }
@@ -128,59 +127,55 @@ impl Keeping {
     }
 }
 
-/// How far indexes are: here, since whoever builds them has no time to tell.
-fn tell_indexes(collections: &Collections) {
+/// How far shards and indexes are: here, since whoever merges and builds has no time to tell.
+fn tell(collections: &Collections) {
     for (name, collection) in &*collections.read() {
+        collection.shard().tell();
         metrics::gauge!("proximadb_index_pending_rows", "collection" => name.clone())
             .set(collection.index().rows_pending() as f64);
     }
 }
 
-/// Forgets columns that filters can make again, largest first; returns the bytes.
-fn drop_columns(collections: &[Arc<Collection>], excess: usize) -> usize {
-    let (segments, blocks) = held_by(collections);
-    let of_segments = segments.iter().map(|live| Held {
-        bytes: live.segment.cached_bytes(),
-        forget: Box::new(|| live.segment.drop_columns()),
-    });
-    let of_blocks = blocks
-        .iter()
-        .map(|block| Held { bytes: block.cached_bytes(), forget: Box::new(|| block.drop_columns()) });
-    forget(of_segments.chain(of_blocks), excess, "drop columns")
-}
-
-/// Lets go of codes that scans can make again, largest first; returns the bytes.
-fn drop_scan_codes(collections: &[Arc<Collection>], excess: usize) -> usize {
-    let (segments, blocks) = held_by(collections);
-    let codes =
-        segments.iter().map(|live| live.scan_codes()).chain(blocks.iter().map(|block| block.scan_codes()));
-    let codes = codes.map(|codes| Held { bytes: codes.bytes(), forget: Box::new(|| codes.forget()) });
-    forget(codes, excess, "drop scan codes")
-}
-
-/// All segments and blocks that searches see.
-fn held_by(collections: &[Arc<Collection>]) -> (Vec<Arc<LiveSegment>>, Vec<Arc<Block>>) {
+/// Lets go of what can be made again: columns of filters first, then codes of scans; returns the bytes.
+fn drop_caches(collections: &[Arc<Collection>], excess: usize) -> usize {
     let snapshots: Vec<Snapshot> = collections.iter().map(|one| one.shard().snapshot()).collect();
-    let segments = snapshots.iter().flat_map(|snapshot| snapshot.view.segments.iter().cloned());
-    (segments.collect(), snapshots.iter().flat_map(Snapshot::blocks).collect())
+    let segments: Vec<_> = snapshots.iter().flat_map(|snapshot| &snapshot.view.segments).collect();
+    let blocks: Vec<Arc<Block>> = snapshots.iter().flat_map(Snapshot::blocks).collect();
+    let of_segments =
+        segments.iter().map(|live| Cache::new(live.segment.cached_bytes(), || live.segment.drop_columns()));
+    let of_blocks = blocks.iter().map(|block| Cache::new(block.cached_bytes(), || block.drop_columns()));
+    let dropped = forget(of_segments.chain(of_blocks), excess, "drop columns");
+    let of_segments = segments.iter().map(|live| live.scan_codes());
+    let codes = of_segments.chain(blocks.iter().map(|block| block.scan_codes()));
+    let codes = codes.map(|codes| Cache::new(codes.bytes(), || codes.forget()));
+    dropped + forget(codes, excess.saturating_sub(dropped), "drop scan codes")
 }
 
-/// A cache that can be let go of; doing so gives its bytes.
-struct Held<'a> {
+/// Something that can be let go of; doing so returns the bytes.
+struct Cache<'a> {
     bytes: usize,
-    forget: Box<dyn Fn() -> usize + 'a>,
+    forget: Box<dyn FnOnce() -> usize + 'a>,
+}
+
+impl<'a> Cache<'a> {
+    fn new(bytes: usize, forget: impl FnOnce() -> usize + 'a) -> Self {
+        Self { bytes, forget: Box::new(forget) }
+    }
 }
 
 /// Lets go of the largest until they make up for the excess; returns the bytes.
-fn forget<'a>(held: impl Iterator<Item = Held<'a>>, excess: usize, action: &'static str) -> usize {
-    let mut held: Vec<Held<'_>> = held.filter(|one| one.bytes > 0).collect();
-    held.sort_by_key(|one| std::cmp::Reverse(one.bytes));
+fn forget<'a>(caches: impl Iterator<Item = Cache<'a>>, excess: usize, action: &'static str) -> usize {
+    if excess == 0 {
+        return 0;
+    }
+    let mut caches: Vec<Cache<'_>> = caches.filter(|cache| cache.bytes > 0).collect();
+    caches.sort_by_key(|cache| std::cmp::Reverse(cache.bytes));
     let mut dropped = 0;
-    for one in held {
+    for cache in caches {
         if dropped >= excess {
             break;
         }
-        dropped += (one.forget)();
+        dropped += (cache.forget)();
         metrics::counter!("proximadb_memory_relief_total", "action" => action).increment(1);
     }
     dropped
@@ -204,5 +199,28 @@ fn flush_largest(collections: &[Arc<Collection>], excess: usize) {
         collection.shard().request_flush();
         metrics::counter!("proximadb_memory_relief_total", "action" => "flush").increment(1);
         on_the_way += bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[test]
+    fn the_largest_caches_go_until_the_excess_is_covered() {
+        let gone = RefCell::new(Vec::new());
+        let cache = |bytes: usize| {
+            let gone = &gone;
+            Cache::new(bytes, move || {
+                gone.borrow_mut().push(bytes);
+                bytes
+            })
+        };
+        let caches = || [3, 0, 9, 5].into_iter().map(cache);
+        assert_eq!(forget(caches(), 0, "drop columns"), 0);
+        assert_eq!(forget(caches(), 10, "drop columns"), 14);
+        assert_eq!(*gone.borrow(), [9, 5]);
+        assert_eq!(forget(caches(), 100, "drop columns"), 17);
     }
 }

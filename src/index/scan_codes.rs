@@ -95,10 +95,8 @@ impl ScanCodes {
         true
     }
 
-    /// Well below the mark where codes are let go of, so that they don't come and go.
     fn has_room(&self, bytes: usize) -> bool {
-        self.budget.total().saturating_add(bytes) <= self.budget.limit() / 8 * 5
-            && self.budget.has_lasting_room(Purpose::ScanCodes, bytes, 0)
+        self.budget.has_room_for_caches(bytes) && self.budget.has_lasting_room(Purpose::ScanCodes, bytes, 0)
     }
 }
 

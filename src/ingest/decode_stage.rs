@@ -55,9 +55,7 @@ impl DecodeStage<'_> {
                 Err(ended) => return ended,
             };
             self.meter.passed(item.batch.len() as u64, item.batch.bytes() as u64, started.elapsed());
-            let proposing = Instant::now();
-            self.propose(item, decoded);
-            self.meter.blocked(proposing.elapsed());
+            self.meter.blocked(self.propose(item, decoded));
         }
     }
 
@@ -98,7 +96,8 @@ impl DecodeStage<'_> {
         }
     }
 
-    fn propose(&self, item: InFlight, decoded: Decoded) {
+    /// Returns how long the log's queue was full.
+    fn propose(&self, item: InFlight, decoded: Decoded) -> Duration {
         let InFlight { batch, generation, read_at, hold, charge } = item;
         let (operations, rejects) = (decoded.batch.ops.len() as u64, decoded.rejects.len() as u64);
         for (code, count) in count_by_code(&decoded.rejects) {
@@ -138,7 +137,7 @@ impl DecodeStage<'_> {
                 Err(error) => trouble(&progress, &partition, generation, &error),
             }
             drop(hold);
-        });
+        })
     }
 }
 

@@ -84,6 +84,12 @@ impl MemoryBudget {
         total <= self.tight_mark() && held.saturating_add(bytes) <= self.limit / 2
     }
 
+    /// Is there room for bytes that can be made to go, and made again? Well below the mark where they are made to go, so
+    /// that they don't come and go.
+    pub fn has_room_for_caches(&self, bytes: usize) -> bool {
+        self.total().saturating_add(bytes) <= self.limit / 8 * 5
+    }
+
     pub(super) fn add(&self, purpose: Purpose, bytes: usize) {
         self.held[purpose as usize].fetch_add(bytes, Ordering::Relaxed);
         if purpose.is_charged() {
@@ -172,6 +178,16 @@ mod tests {
         assert!(!room(1, 0), "tight");
         drop((graph, memtable));
         assert!(room(500, 0));
+    }
+
+    #[test]
+    fn caches_come_only_well_below_the_mark_where_they_go() {
+        let budget = MemoryBudget::new(800);
+        let memtable = budget.charge(Purpose::Memtables, 400);
+        assert!(budget.has_room_for_caches(100) && !budget.has_room_for_caches(101));
+        assert!(budget.excess() == 0);
+        drop(memtable);
+        assert!(budget.has_room_for_caches(500));
     }
 
     #[test]

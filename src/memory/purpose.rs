@@ -13,7 +13,7 @@ pub enum Purpose {
     SegmentWrites,
     /// Graphs being built.
     IndexBuilds,
-    /// Payload columns of segments, kept for filters.
+    /// Payload columns, kept for filters.
     ColumnCaches,
     /// Codes of rows that are in no graph, made by scans.
     ScanCodes,

@@ -24,16 +24,22 @@ impl CachedColumns {
     }
 
     /// One field over all rows; `None` where no row has it.
+    ///
+    /// Kept with all others if there is room: a filter on one field is mostly followed by filters on it and on others.
     pub(super) fn get(&self, field: &str, payloads: &[Bytes]) -> Option<Column> {
         let mut held = self.held.lock();
-        let columns = held.get_or_insert_with(|| {
-            let payloads: Vec<Option<Map<String, Value>>> =
-                payloads.iter().map(|payload| serde_json::from_slice(payload).ok()).collect();
-            let columns = columns_of(&payloads);
-            self.charge.set(columns.iter().map(|(field, column)| field.len() + column.bytes()).sum());
-            columns
-        });
-        columns.get(field).cloned()
+        if let Some(columns) = &*held {
+            return columns.get(field).cloned();
+        }
+        let payloads: Vec<Option<Map<String, Value>>> =
+            payloads.iter().map(|payload| serde_json::from_slice(payload).ok()).collect();
+        let mut columns = columns_of(&payloads);
+        let bytes = columns.iter().map(|(field, column)| field.len() + column.bytes()).sum();
+        if !self.charge.budget().has_room_for_caches(bytes) {
+            return columns.remove(field);
+        }
+        self.charge.set(bytes);
+        held.insert(columns).get(field).cloned()
     }
 
     /// Bytes of memory held.

@@ -111,7 +111,12 @@ fn columns_made_for_filters_are_charged_until_they_are_let_go_of() {
     assert!(blocks[0].column("absent").is_none());
     assert_eq!(blocks[0].drop_columns(), held);
     assert_eq!((blocks[0].cached_bytes(), budget.held(Purpose::ColumnCaches)), (0, 0));
+    let others = budget.charge(Purpose::Graphs, 170 << 20);
     assert_eq!(blocks[0].column("price").unwrap().len(), 8);
+    assert_eq!(blocks[0].cached_bytes(), 0, "made and not kept where memory is nearly tight");
+    drop(others);
+    assert_eq!(blocks[0].column("price").unwrap().len(), 8);
+    assert_eq!(blocks[0].cached_bytes(), held);
     drop((blocks, memtable));
     assert_eq!(budget.total(), 0);
 }

@@ -43,23 +43,28 @@ impl ApplyLoop {
             let stalled = self.is_stalled();
             metrics::gauge!("proximadb_apply_stalled", "collection" => self.core.config.name.clone())
                 .set(f64::from(u8::from(stalled)));
-            let waiting = stalled.then(Instant::now);
+            let since = (stalled && !self.entries.is_empty()).then(Instant::now);
+            let waited = |core: &Core| {
+                if let Some(since) = since {
+                    core.meters.apply.blocked(since.elapsed());
+                }
+            };
             let entries = if stalled || self.flush.is_none() { &closed } else { &self.entries };
             select! {
-                recv(self.control) -> control => match control {
-                    Ok(Control::Run(work)) => work(&self.core),
-                    Ok(Control::Freeze) => self.freeze(),
-                    Ok(Control::Stop) | Err(_) => return,
-                },
+                recv(self.control) -> control => {
+                    waited(&self.core);
+                    match control {
+                        Ok(Control::Run(work)) => work(&self.core),
+                        Ok(Control::Freeze) => self.freeze(),
+                        Ok(Control::Stop) | Err(_) => return,
+                    }
+                }
                 recv(entries) -> group => match group {
                     Ok(group) => self.apply(group),
                     // The log has closed: no more entries, but flush and upkeep still need their swaps.
                     Err(_) => self.flush = None,
                 },
-                default(TICK) => {}
-            }
-            if let Some(since) = waiting {
-                self.core.meters.apply.blocked(since.elapsed());
+                default(TICK) => waited(&self.core),
             }
             self.freeze_if_due();
         }

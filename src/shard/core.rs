@@ -209,6 +209,8 @@ impl Shard {
         let indexed = view.segments.iter().filter(|segment| segment.graph.load().is_some());
         let pending =
             !view.frozen.is_empty() || view.segments.iter().any(|segment| !core.indexing.is_met(segment));
+        let blocks = view.memtables().flat_map(|memtable| memtable.blocks());
+        let made: usize = blocks.map(|block| block.cached_bytes() + block.scan_codes().bytes()).sum();
         let memtables: usize = view.memtables().map(|memtable| memtable.bytes()).sum();
         let segments: usize = view
             .segments
@@ -223,13 +225,18 @@ impl Shard {
             segments: view.segments.len() as u64,
             indexed_points: indexed.map(|segment| segment.alive()).sum(),
             status: if pending { "yellow" } else { "green" },
-            memory_bytes: (memtables + segments) as u64,
+            memory_bytes: (memtables + made + segments) as u64,
             disk_bytes: view.segments.iter().map(|segment| segment.segment.meta().bytes()).sum::<u64>(),
             durable_lsn: core.durable(),
             applied_lsn: core.marks.applied(),
             flushed_lsn: core.marks.flushed(),
             quarantined: core.marks.rejected(),
         }
+    }
+
+    /// Shows on dashboards how far it is.
+    pub fn tell(&self) {
+        super::upkeep::tell(&self.core);
     }
 
     /// Where its index stands.

@@ -188,6 +188,7 @@ fn failed(core: &Core, error: GraphError) -> Result<(), GraphError> {
     if !error.is_want_of_memory() {
         return Err(error);
     }
+    core.meters.index.failed();
     tracing::warn!(collection = core.config.name, %error, "merged segments without a graph");
     Ok(())
 }

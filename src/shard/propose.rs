@@ -1,7 +1,7 @@
 //! Entries on their way into the log, and their answers on the way back.
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -13,10 +13,10 @@ use crate::types::{Entry, Outcome};
 use crate::wal::{BincodeCodec, WalCodec, WalError};
 
 /// Between looks at a full queue, which drains a group at a time, once per fsync.
-const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// Between looks at a full budget: a flush that makes room takes longer.
-const ROOM_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+const ROOM_PAUSE: Duration = Duration::from_millis(5);
 
 /// What is called with an entry's outcome, on the apply thread; it must not block.
 pub(super) type Done = Box<dyn FnOnce(Result<Outcome, ProposeError>) + Send>;
@@ -74,33 +74,44 @@ impl Shard {
     /// Writes an entry from a thread that may block; `done` is called on the apply thread, or here if the
     /// entry is not taken. While the queue is full it waits until `give_up` says so: a full disk may keep it
     /// full for as long as the disk is. `charge` is what the entry was let into the process with: it goes on
-    /// whatever the budget says.
+    /// whatever the budget says. Returns how long it waited.
     pub fn propose_blocking(
         &self,
         entry: Entry,
         mut charge: Charge,
         give_up: impl Fn() -> bool,
         done: impl FnOnce(Result<Outcome, ProposeError>) + Send + 'static,
-    ) {
+    ) -> Duration {
         let mut body = match self.encode(&entry) {
             Ok(body) => body,
-            Err(error) => return done(Err(error)),
+            Err(error) => {
+                done(Err(error));
+                return Duration::ZERO;
+            }
         };
-        let Some(log) = self.core.log.get() else { return done(Err(ProposeError::Closed)) };
+        let Some(log) = self.core.log.get() else {
+            done(Err(ProposeError::Closed));
+            return Duration::ZERO;
+        };
         charge.turn_into(Purpose::LogQueue, bytes_of(&body, &entry));
         let mut pending = Pending { entry, done: Box::new(done), charge };
+        let started = Instant::now();
         loop {
             let rejected = match log.try_propose(body, pending) {
-                Ok(()) => return,
+                Ok(()) => return started.elapsed(),
                 Err(rejected) => rejected,
             };
-            match rejected.error {
-                WalError::Busy if !give_up() => {}
-                WalError::Busy | WalError::Closed => return (rejected.tag.done)(Err(ProposeError::Closed)),
-                error => return (rejected.tag.done)(Err(ProposeError::Log(Arc::new(error)))),
-            }
-            (body, pending) = (rejected.body, rejected.tag);
-            std::thread::sleep(BUSY_PAUSE);
+            let error = match rejected.error {
+                WalError::Busy if !give_up() => {
+                    (body, pending) = (rejected.body, rejected.tag);
+                    std::thread::sleep(BUSY_PAUSE);
+                    continue;
+                }
+                WalError::Busy | WalError::Closed => ProposeError::Closed,
+                error => ProposeError::Log(Arc::new(error)),
+            };
+            (rejected.tag.done)(Err(error));
+            return started.elapsed();
         }
     }
 

@@ -14,6 +14,7 @@ use crate::faults;
 use crate::flush::{self, GraphError, Plan, SegmentStats};
 use crate::index::{GraphMade, IndexBuilder, IndexError};
 use crate::memory::{Charge, Purpose};
+use crate::stage::StageMeter;
 use crate::store::{
     Deletes, FileMeta, Manifest, Segment, SegmentEntry, SegmentId, SegmentMeta, StoreError, collect_garbage,
 };
@@ -54,8 +55,8 @@ fn until_flushed(core: &Arc<Core>, frozen: &Arc<Frozen>) -> bool {
     loop {
         let started = Instant::now();
         match flush_one(core, frozen) {
-            Ok(bytes) => {
-                core.meters.flush.passed(frozen.memtable.rows() as u64, bytes, started.elapsed());
+            Ok((rows, bytes)) => {
+                core.meters.flush.passed(rows, bytes, started.elapsed());
                 return true;
             }
             Err(error) => {
@@ -85,15 +86,15 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// One memtable to a segment in service; returns the bytes of its files.
-fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<u64, StoreError> {
+/// One memtable to a segment in service; returns its rows and the bytes of its files.
+fn flush_one(core: &Arc<Core>, frozen: &Arc<Frozen>) -> Result<(u64, u64), StoreError> {
     let _writing = core.writers.read();
     // Whatever the budget says: this is what makes room.
     let (rows, bytes) = (frozen.memtable.rows(), frozen.memtable.bytes());
     let _buffers = core.budget.charge(Purpose::SegmentWrites, write_bytes(rows, bytes));
     let flushed = flush::flush(&core.config, &core.segments_dir, frozen, SegmentId::new())?;
     let live = flushed.segment.as_ref().map(|meta| open(core, meta)).transpose()?;
-    let written = flushed.segment.as_ref().map_or(0, SegmentMeta::bytes);
+    let written = flushed.segment.as_ref().map_or((0, 0), |meta| (u64::from(meta.rows), meta.bytes()));
     let mut manifest = core.manifest.lock();
     let mut next = manifest.clone();
     next.flushed_lsn = frozen.marks.lsn;
@@ -221,7 +222,6 @@ pub(super) fn upkeep_thread(core: &Arc<Core>, wakes: &Receiver<()>) {
         tracing::debug!(collection = core.config.name, "upkeep runs at the priority of everything else");
     }
     while !core.is_closing() {
-        tell(core);
         if !upkeep_once(core) {
             let _ = wakes.recv_timeout(TICK);
         }
@@ -229,7 +229,7 @@ pub(super) fn upkeep_thread(core: &Arc<Core>, wakes: &Receiver<()>) {
 }
 
 /// What a dashboard shows of the shard.
-fn tell(core: &Core) {
+pub(super) fn tell(core: &Core) {
     let view = core.view.load();
     let gauge = |name: &'static str, value: u64| {
         metrics::gauge!(name, "collection" => core.config.name.clone()).set(value as f64);
@@ -279,7 +279,7 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
         .collect();
     if let Some(plan) = flush::plan(&stats)
         && let Some(_buffers) = reserve(core, "merge", Purpose::SegmentWrites, merge_bytes(&view, &plan))
-        && report(core, "merge", &plan.inputs, merge(core, &view, &plan))
+        && report(core, &core.meters.merge, "merge", &plan.inputs, merge(core, &view, &plan))
     {
         // Each time, not when all is done: under a load that never lets it be done the disk would fill.
         collect(core);
@@ -290,7 +290,7 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
     let mut due: Vec<&Arc<LiveSegment>> =
         view.segments.iter().filter(|live| !core.indexing.is_met(live)).collect();
     if let Some(live) = due.iter().find(|live| wanted.built_for(live.rows()).is_none())
-        && report(core, "graph drop", &[live.id()], drop_graph(core, live))
+        && report(core, &core.meters.index, "graph drop", &[live.id()], drop_graph(core, live))
     {
         return true;
     }
@@ -300,7 +300,13 @@ fn upkeep_once(core: &Arc<Core>) -> bool {
     for live in due {
         let bytes = build_bytes(core, live);
         if let Some(building) = reserve(core, "graph build", Purpose::IndexBuilds, bytes)
-            && report(core, "graph build", &[live.id()], build_graph(core, live, building))
+            && report(
+                core,
+                &core.meters.index,
+                "graph build",
+                &[live.id()],
+                build_graph(core, live, building),
+            )
         {
             return true;
         }
@@ -327,7 +333,13 @@ fn merge_bytes(view: &View, plan: &Plan) -> usize {
 
 /// A failure is told each time, and tried again later: what can't be done (a merge that the disk has no room for, a
 /// graph of damaged vectors) must not keep others from being done. What was stopped makes place for what is wanted now.
-fn report(core: &Core, work: &str, segments: &[SegmentId], outcome: Result<(), GraphError>) -> bool {
+fn report(
+    core: &Core,
+    meter: &StageMeter,
+    work: &'static str,
+    segments: &[SegmentId],
+    outcome: Result<(), GraphError>,
+) -> bool {
     match outcome {
         Ok(()) => {
             core.pauses.worked(segments);
@@ -339,12 +351,8 @@ fn report(core: &Core, work: &str, segments: &[SegmentId], outcome: Result<(), G
             true
         }
         Err(error) => {
-            if work == "merge" {
-                core.meters.merge.failed()
-            } else {
-                core.meters.index.failed()
-            }
-            metrics::counter!("proximadb_upkeep_errors_total", "work" => work.to_string()).increment(1);
+            meter.failed();
+            metrics::counter!("proximadb_upkeep_errors_total", "work" => work).increment(1);
             tracing::error!(collection = core.config.name, work, error = %chain(&error), "will be tried again");
             core.pauses.failed(segments, Instant::now());
             false

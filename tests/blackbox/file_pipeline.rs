@@ -188,6 +188,9 @@ fn every_stage_reports_what_goes_through_it() {
         assert!(metric("bytes", stage) > 1_000.0, "{stage}");
         assert!(metric("busy_microseconds", stage) > 0.0, "{stage}");
         assert_eq!(metric("errors", stage), 0.0, "{stage}");
+        let text = server.client().get("/metrics").body;
+        let series = |line: &str| line.starts_with("proximadb_stage_errors_total{") && line.contains(stage);
+        assert!(text.as_str().unwrap().lines().any(series), "no errors are reported of {stage}");
     }
     for stage in ["source", "decode", "apply"] {
         assert_eq!(metric("records", stage), rows, "{stage}");
