@@ -14,15 +14,26 @@ const SECONDS: [f64; 16] =
 const RECORDS: [f64; 13] =
     [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 
-/// Starts logging. `RUST_LOG` chooses what is told; `PROXIMADB_LOG_FORMAT=json` how.
-pub fn init_logs() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// Starts logging. `RUST_LOG` chooses what is told; how is JSON if the caller or `PROXIMADB_LOG_FORMAT=json` says so.
+pub fn init_logs(json: bool) {
+    init(json, "info");
+}
+
+/// The same, but warnings and errors only where `RUST_LOG` says nothing: for commands whose own words are what there
+/// is to read.
+pub fn init_quiet_logs(json: bool) {
+    init(json, "warn");
+}
+
+fn init(json: bool, told: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(told));
     let colours = std::io::stderr().is_terminal();
     let logs =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    let started = match std::env::var("PROXIMADB_LOG_FORMAT").as_deref() {
-        Ok("json") => logs.json().try_init(),
-        _ => logs.with_target(false).try_init(),
+    let json = json || std::env::var("PROXIMADB_LOG_FORMAT").as_deref() == Ok("json");
+    let started = match json {
+        true => logs.json().try_init(),
+        false => logs.with_target(false).try_init(),
     };
     // Somebody else's subscriber (a test's) is as good as ours.
     drop(started);
@@ -38,10 +49,4 @@ pub fn metrics() -> Arc<dyn Fn() -> String + Send + Sync> {
         builder.install_recorder().ok()
     });
     Arc::new(move || handle.as_ref().map(PrometheusHandle::render).unwrap_or_default())
-}
-
-/// Starts logging of warnings and errors only: for commands whose own words are what there is to read.
-pub fn init_quiet_logs() {
-    let logs = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("warn")).with_writer(std::io::stderr);
-    drop(logs.with_target(false).try_init());
 }

@@ -88,7 +88,7 @@ impl ClientError {
             Self::Refused { code, message, request_id, details, .. } => {
                 json!({"error": message, "code": code, "details": details, "request_id": request_id})
             }
-            other => json!({"error": other.to_string()}),
+            other => super::error_json(other),
         }
     }
 }
@@ -182,7 +182,7 @@ pub fn finish(done: Result<(), ClientError>, json: bool) -> Ended {
     if json {
         eprintln!("{}", error.json());
     } else {
-        super::complain(&error);
+        super::complain(&error, false);
     }
     match error {
         ClientError::WrongUse(_) => Ended::WrongUse,

@@ -64,9 +64,9 @@ pub struct CreateArgs {
     #[arg(long, value_parser = ["auto", "on", "off"])]
     levels: Option<String>,
     /// How vectors are coded in the graph: none, f16, int8, rabitq1, rabitq2, rabitq4, rabitq7, product4, product8,
-    /// product16, product32 or product64 [default: as a sample of each segment says that they need].
-    #[arg(long, value_parser = quantization)]
-    quantization: Option<Quantization>,
+    /// product16, product32, product64; or auto, as a sample of each segment says that they need [default: auto].
+    #[arg(long, value_parser = chosen_quantization)]
+    quantization: Option<ChosenQuantization>,
     /// Share of the 10 nearest that searches are to find, such as 0.98; `ef_search` is tuned to it [default: none].
     #[arg(long)]
     recall_target: Option<f64>,
@@ -96,6 +96,13 @@ pub struct UpdateArgs {
     /// Segments with fewer rows are scanned.
     #[arg(long)]
     full_scan_threshold: Option<u32>,
+    /// Build levels above the graph: auto, on or off.
+    #[arg(long, value_parser = ["auto", "on", "off"])]
+    levels: Option<String>,
+    /// How vectors are coded in the graph: none, f16, int8, rabitq1, rabitq2, rabitq4, rabitq7, product4, product8,
+    /// product16, product32, product64; or auto, as a sample of each segment says that they need.
+    #[arg(long, value_parser = chosen_quantization)]
+    quantization: Option<ChosenQuantization>,
     /// Share of the 10 nearest that searches are to find, such as 0.98.
     #[arg(long, conflicts_with = "no_recall_target")]
     recall_target: Option<f64>,
@@ -105,6 +112,10 @@ pub struct UpdateArgs {
     #[command(flatten)]
     client: ClientArgs,
 }
+
+/// A kind of codes; `None` leaves it to each segment's sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct ChosenQuantization(Option<Quantization>);
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum IndexArg {
@@ -205,7 +216,7 @@ async fn create(args: &CreateArgs) -> Result<(), ClientError> {
             "full_scan_threshold": args.full_scan_threshold,
             "levels": args.levels,
         },
-        "quantization_config": args.quantization,
+        "quantization_config": args.quantization.and_then(|chosen| chosen.0),
         "recall_target": args.recall_target,
     });
     let client = Client::new(&args.client)?;
@@ -218,14 +229,19 @@ async fn create(args: &CreateArgs) -> Result<(), ClientError> {
     Ok(())
 }
 
-async fn update(args: &UpdateArgs) -> Result<(), ClientError> {
+/// What of the collection changes.
+fn patch(args: &UpdateArgs) -> Value {
     let mut body = json!({
         "hnsw_config": {
             "m": args.m,
             "ef_construct": args.ef_construct,
             "full_scan_threshold": args.full_scan_threshold,
+            "levels": args.levels,
         },
     });
+    if let Some(chosen) = args.quantization {
+        body["quantization_config"] = json!(chosen.0);
+    }
     if let Some(index) = args.index {
         body["index"]["kind"] = json!(index.name());
     }
@@ -235,8 +251,12 @@ async fn update(args: &UpdateArgs) -> Result<(), ClientError> {
     if args.recall_target.is_some() || args.no_recall_target {
         body["recall_target"] = json!(args.recall_target);
     }
+    body
+}
+
+async fn update(args: &UpdateArgs) -> Result<(), ClientError> {
     let client = Client::new(&args.client)?;
-    client.call(Method::PATCH, &["collections", &args.name], &[], Some(body.to_string())).await?;
+    client.call(Method::PATCH, &["collections", &args.name], &[], Some(patch(args).to_string())).await?;
     if args.client.json {
         print_json(&json!({"collection": args.name, "done": "updated"}));
     } else {
@@ -299,7 +319,12 @@ async fn delete(name: &str, args: &ClientArgs) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// A kind of codes by its name and number.
+/// A kind of codes by its name and number, or `auto`.
+fn chosen_quantization(text: &str) -> Result<ChosenQuantization, String> {
+    let chosen = if text == "auto" { None } else { Some(quantization(text)?) };
+    Ok(ChosenQuantization(chosen))
+}
+
 fn quantization(text: &str) -> Result<Quantization, String> {
     let (name, number) = text.split_at(text.find(|c: char| c.is_ascii_digit()).unwrap_or(text.len()));
     let number = number.parse().ok();
@@ -314,7 +339,10 @@ fn quantization(text: &str) -> Result<Quantization, String> {
                 .map(Quantization::product)
                 .ok_or_else(|| format!("product has no compression {factor}"))
         }
-        _ => Err("give none, f16, int8, rabitq and its bits, or product and how much smaller it is".into()),
+        _ => {
+            Err("give auto, none, f16, int8, rabitq and its bits, or product and how much smaller it is"
+                .into())
+        }
     }
 }
 
@@ -361,6 +389,35 @@ fn plain(value: &Value) -> String {
 mod tests {
     use super::*;
 
+    #[derive(Debug, clap::Parser)]
+    struct Update {
+        #[command(flatten)]
+        args: UpdateArgs,
+    }
+
+    fn patch_of(flags: &[&str]) -> Value {
+        let words = ["update", "c"].iter().chain(flags);
+        let mut patch = patch(&<Update as clap::Parser>::parse_from(words).args);
+        // What is null in here leaves things as they are.
+        if let Some(graph) = patch["hnsw_config"].as_object_mut() {
+            graph.retain(|_, value| !value.is_null());
+        }
+        patch
+    }
+
+    #[test]
+    fn updates_say_what_changes_and_nothing_else() {
+        assert_eq!(patch_of(&[]), json!({"hnsw_config": {}}));
+        let levels = patch_of(&["--levels", "off", "--quantization", "int8"]);
+        let expected =
+            json!({"hnsw_config": {"levels": "off"}, "quantization_config": {"scalar": {"type": "int8"}}});
+        assert_eq!(levels, expected);
+        let auto = patch_of(&["--quantization", "auto", "--no-recall-target"]);
+        assert_eq!(auto, json!({"hnsw_config": {}, "quantization_config": null, "recall_target": null}));
+        let index = patch_of(&["--index", "ivf", "--no-clusters", "--m", "8"]);
+        assert_eq!(index, json!({"hnsw_config": {"m": 8}, "index": {"kind": "ivf", "clusters": null}}));
+    }
+
     #[test]
     fn codes_by_name() {
         let cases = [
@@ -373,6 +430,8 @@ mod tests {
         for (text, meant) in cases {
             assert_eq!(quantization(text).map(|codes| json!(codes).to_string()), Ok(meant.to_string()));
         }
+        assert_eq!(chosen_quantization("auto"), Ok(ChosenQuantization(None)));
+        assert_eq!(chosen_quantization("f16"), Ok(ChosenQuantization(Some(Quantization::F16 {}))));
         for wrong in ["", "rabitq", "rabitq3", "product5", "f32", "int8x", "none1"] {
             assert!(quantization(wrong).is_err(), "{wrong}");
         }

@@ -1,4 +1,5 @@
 //! `proximadb demo`: a real data set through the main path, and questions about it.
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use arrow_array::types::Float32Type;
 use arrow_array::{Array, RecordBatch};
 use indicatif::{ProgressBar, ProgressStyle};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::serve::{refuse, until_stopped};
@@ -39,6 +41,56 @@ pub struct DemoArgs {
     /// End after the answers instead of leaving the server up.
     #[arg(long, env = "DEMO_EXIT", value_parser = clap::builder::BoolishValueParser::new(), default_value_t = false)]
     exit: bool,
+    /// One JSON object with the figures on stdout instead of sentences; logs and errors as JSON lines on stderr.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the demo has found out.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Where its server listens; it stays up unless `--exit` is given.
+    listening: String,
+    data_dir: PathBuf,
+    collection: String,
+    ingest: Ingested,
+    questions: usize,
+    recall_at_10: f64,
+    /// Against the data set's own answers.
+    recall_at_10_truth: f64,
+    /// Of a search over REST, one client.
+    latency_ms: Percentiles,
+    /// From sending an upsert until a search finds the point.
+    freshness_ms: Percentiles,
+}
+
+#[derive(Debug, Serialize)]
+struct Ingested {
+    rows: u64,
+    seconds: f64,
+    indexing_seconds: f64,
+    points: u64,
+    segments: u64,
+    indexed_points: u64,
+    lsn: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Percentiles {
+    p50: f64,
+    p95: f64,
+    p99: f64,
+}
+
+impl Percentiles {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort();
+        let at = |share: f64| {
+            let time = times.get((times.len().saturating_sub(1) as f64 * share) as usize);
+            time.copied().unwrap_or_default().as_secs_f64() * 1e3
+        };
+        Self { p50: at(0.5), p95: at(0.95), p99: at(0.99) }
+    }
 }
 
 type Trouble = Box<dyn std::error::Error + Send + Sync>;
@@ -51,15 +103,11 @@ struct Question {
 
 /// Runs the demo.
 pub async fn run(args: DemoArgs) -> Ended {
-    if std::env::var_os("RUST_LOG").is_none() {
-        // The demo's own words are what there is to read. Safe: no other thread reads the environment yet.
-        crate::telemetry::init_quiet_logs();
-    } else {
-        crate::telemetry::init_logs();
-    }
+    // The demo's own words are what there is to read.
+    crate::telemetry::init_quiet_logs(args.json);
     let data_dir = args.data_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("proximadb-demo"));
     if let Err(error) = empty(&data_dir) {
-        return complain(&*error);
+        return complain(&*error, args.json);
     }
     let config = ServerConfig {
         listen: args.listen,
@@ -70,19 +118,25 @@ pub async fn run(args: DemoArgs) -> Ended {
     let started = Instant::now();
     let server = match Server::start(&config).await {
         Ok(server) => server,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&error, args.json),
     };
-    match show(&server, &args, started).await {
-        Ok(()) if args.exit => {
-            server.stop().await;
-            Ended::Done
-        }
-        Ok(()) => {
-            next_things(&server, &data_dir);
-            until_stopped(server).await
+    match show(&server, &args, data_dir, started).await {
+        Ok(report) => {
+            if args.json {
+                println!("{}", json!(report));
+                let _ = std::io::stdout().flush();
+            }
+            if args.exit {
+                server.stop().await;
+                return Ended::Done;
+            }
+            if !args.json {
+                next_things(&server, &report.data_dir);
+            }
+            until_stopped(server, args.json).await
         }
         Err(error) => {
-            complain(&*error);
+            complain(&*error, args.json);
             server.stop().await;
             Ended::Failed
         }
@@ -103,12 +157,20 @@ fn empty(dir: &Path) -> Result<(), Trouble> {
     Ok(std::fs::remove_dir_all(dir)?)
 }
 
-async fn show(server: &Server, args: &DemoArgs, started: Instant) -> Result<(), Trouble> {
+/// Loads, asks, measures; tells people about it on the way.
+async fn show(
+    server: &Server,
+    args: &DemoArgs,
+    data_dir: PathBuf,
+    started: Instant,
+) -> Result<Report, Trouble> {
     let questions = read_questions(&args.questions)?;
     let http = reqwest::Client::new();
     let base = format!("http://{}", server.address);
-    let collection = ingest(server, started).await?;
-    println!("\nAsking {} held-out questions, {K} passages each:", questions.len());
+    let (collection, ingest) = ingest(server, started, args.json).await?;
+    if !args.json {
+        println!("\nAsking {} held-out questions, {K} passages each:", questions.len());
+    }
     let points = format!("{base}/collections/{collection}/points/query");
     let (mut found_exactly, mut found_truth, mut latencies) = (0, 0, Vec::new());
     for (number, question) in questions.iter().enumerate() {
@@ -121,37 +183,43 @@ async fn show(server: &Server, args: &DemoArgs, started: Instant) -> Result<(), 
         found_exactly += ids(&hits).iter().filter(|id| exact_ids.contains(id)).count();
         let truth = question.truth.iter().take(K).map(|id| json!(id).to_string()).collect::<Vec<_>>();
         found_truth += ids(&hits).iter().filter(|id| truth.contains(id)).count();
-        if number < SHOWN {
+        if number < SHOWN && !args.json {
             print_answer(&question.text, &hits);
         }
     }
-    latencies.sort();
-    let at = |share: f64| {
-        latencies.get(((latencies.len() - 1) as f64 * share) as usize).copied().unwrap_or_default()
-    };
     let total = (questions.len() * K) as f64;
-    println!();
-    println!(
-        "recall@{K} {:.4} against exact search, {:.4} against the data set's own truth",
-        found_exactly as f64 / total,
-        found_truth as f64 / total
-    );
-    println!("latency p50 {}, p95 {}, p99 {} (REST, one client)", ms(at(0.5)), ms(at(0.95)), ms(at(0.99)));
-    let (p50, p99) = freshness(&http, &base, &collection, &questions).await?;
-    println!(
-        "freshness p50 {}, p99 {} (upsert sent to found by a search, fsynced in between)",
-        ms(p50),
-        ms(p99)
-    );
-    Ok(())
-}
-
-fn ms(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+    let (recall_at_10, recall_at_10_truth) = (found_exactly as f64 / total, found_truth as f64 / total);
+    let latency_ms = Percentiles::of(latencies);
+    if !args.json {
+        let Percentiles { p50, p95, p99 } = latency_ms;
+        println!(
+            "\nrecall@{K} {recall_at_10:.4} against exact search, {recall_at_10_truth:.4} against the data set's own truth"
+        );
+        println!("latency p50 {p50:.2} ms, p95 {p95:.2} ms, p99 {p99:.2} ms (REST, one client)");
+    }
+    let freshness_ms = Percentiles::of(freshness(&http, &base, &collection, &questions).await?);
+    if !args.json {
+        let Percentiles { p50, p99, .. } = freshness_ms;
+        println!(
+            "freshness p50 {p50:.2} ms, p99 {p99:.2} ms (upsert sent to found by a search, fsynced in between)"
+        );
+    }
+    let questions = questions.len();
+    Ok(Report {
+        listening: base,
+        data_dir,
+        collection,
+        ingest,
+        questions,
+        recall_at_10,
+        recall_at_10_truth,
+        latency_ms,
+        freshness_ms,
+    })
 }
 
 /// Waits until the pipeline has read everything, with a bar; returns the collection it filled.
-async fn ingest(server: &Server, started: Instant) -> Result<String, Trouble> {
+async fn ingest(server: &Server, started: Instant, json: bool) -> Result<(String, Ingested), Trouble> {
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template("streaming passages {bar:32} {pos}/{len} rows ({per_sec})")?);
     loop {
@@ -163,27 +231,29 @@ async fn ingest(server: &Server, started: Instant) -> Result<String, Trouble> {
         match pipeline.state.as_str() {
             "finished" => {
                 bar.finish_and_clear();
-                let took = started.elapsed().as_secs_f64();
-                let rows = pipeline.records_applied;
-                println!(
-                    "Streamed {rows} passages in {took:.2} s: {:.0} rows/s, durable and searchable.",
-                    rows as f64 / took
-                );
+                let (rows, seconds) = (pipeline.records_applied, started.elapsed().as_secs_f64());
+                if !json {
+                    let rate = rows as f64 / seconds;
+                    println!(
+                        "Streamed {rows} passages in {seconds:.2} s: {rate:.0} rows/s, durable and searchable."
+                    );
+                }
                 let collection = server.engine.collection(&pipeline.collection)?;
                 let indexing = Instant::now();
-                let (lsn, _) = (
-                    collection.info().applied_lsn,
-                    collection.shard().wait_indexed(collection.info().applied_lsn).await,
-                );
-                let info = collection.info();
-                println!(
-                    "Indexed in the background in {:.2} s: {} points, {} segment(s), {} in a graph, lsn {lsn}.",
-                    indexing.elapsed().as_secs_f64(),
-                    info.points,
-                    info.segments,
-                    info.indexed_points
-                );
-                return Ok(pipeline.collection.clone());
+                let lsn = collection.info().applied_lsn;
+                collection.shard().wait_indexed(lsn).await;
+                let (info, indexing_seconds) = (collection.info(), indexing.elapsed().as_secs_f64());
+                let (points, segments, indexed_points) = (info.points, info.segments, info.indexed_points);
+                if !json {
+                    println!(
+                        "Indexed in the background in {indexing_seconds:.2} s: {points} points, \
+                         {segments} segment(s), {indexed_points} in a graph, lsn {lsn}."
+                    );
+                }
+                let lsn = lsn.0;
+                let done =
+                    Ingested { rows, seconds, indexing_seconds, points, segments, indexed_points, lsn };
+                return Ok((pipeline.collection.clone(), done));
             }
             "failed" => return Err(pipeline.reason.clone().unwrap_or_default().into()),
             _ => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -226,7 +296,7 @@ async fn freshness(
     base: &str,
     collection: &str,
     questions: &[Question],
-) -> Result<(Duration, Duration), Trouble> {
+) -> Result<Vec<Duration>, Trouble> {
     let points = format!("{base}/collections/{collection}/points");
     let mut times = Vec::new();
     for (number, question) in questions.iter().cycle().take(PROBES).enumerate() {
@@ -248,9 +318,7 @@ async fn freshness(
     }
     let body = json!({"filter": {"must": [{"key": "probe", "match": {"value": true}}]}});
     http.post(format!("{points}/delete?wait=true")).json(&body).send().await?.error_for_status()?;
-    times.sort();
-    let at = |share: f64| times.get(((times.len() - 1) as f64 * share) as usize).copied().unwrap_or_default();
-    Ok((at(0.5), at(0.99)))
+    Ok(times)
 }
 
 fn next_things(server: &Server, data_dir: &Path) {
@@ -311,4 +379,53 @@ fn questions_of(rows: &RecordBatch) -> Result<Vec<Question>, Trouble> {
             Ok(Question { text: texts.value(row).to_string(), vector, truth })
         })
         .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn all_figures_are_in_one_object() {
+        #[cfg(feature = "tls")]
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = tempfile::tempdir().unwrap();
+        let (data_dir, pipeline) = (folder.path().join("data"), folder.path().join("demo.yaml"));
+        let passages = repository.join("data/passages-small.jsonl");
+        let yaml = format!(
+            "version: 1\npipeline: demo\nsource: {{file: {{path: {passages:?}}}}}\nmap: {{id: $.id, vector: {{field: \
+             $.embedding, dim: 384}}}}\nsink: {{collection: passages, create: {{distance: cosine}}}}\n"
+        );
+        std::fs::write(&pipeline, yaml).unwrap();
+        let args = DemoArgs {
+            data_dir: Some(data_dir.clone()),
+            pipeline: pipeline.clone(),
+            questions: repository.join("data/passages-queries.parquet"),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            exit: true,
+            json: true,
+        };
+        let config = ServerConfig {
+            listen: args.listen,
+            data_dir: data_dir.clone(),
+            pipelines: Some(pipeline),
+            ..ServerConfig::default()
+        };
+        let server = Server::start(&config).await.unwrap();
+        let report = json!(show(&server, &args, data_dir, Instant::now()).await.unwrap());
+        server.stop().await;
+        assert_eq!(
+            (&report["collection"], &report["ingest"]["rows"]),
+            (&json!("passages"), &json!(200)),
+            "{report}"
+        );
+        // So few passages are scanned.
+        assert_eq!((&report["questions"], &report["recall_at_10"]), (&json!(100), &json!(1.0)), "{report}");
+        for times in [&report["latency_ms"], &report["freshness_ms"]] {
+            let at = |name: &str| times[name].as_f64().unwrap();
+            assert!(0.0 < at("p50") && at("p50") <= at("p95") && at("p95") <= at("p99"), "{report}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::Ended;
+use super::{Ended, complain};
 use crate::catalog::{CatalogStore, SqliteCatalog};
 use crate::shard::ShardError;
 use crate::store::{Deletes, Manifest, Segment, SegmentEntry};
@@ -15,9 +15,18 @@ use crate::wal::{BincodeCodec, FrameKind, LogOptions, LogStore, WalCodec};
 pub struct InspectArgs {
     /// A server's data directory; the server must be down.
     dir: PathBuf,
-    /// One JSON object on stdout.
+    /// One JSON object on stdout; errors as JSON on stderr.
     #[arg(long)]
     json: bool,
+}
+
+/// The directory cannot be listed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list {}; give a server's data directory", .dir.display())]
+struct NoDirectory {
+    dir: PathBuf,
+    #[source]
+    source: std::io::Error,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,8 +71,8 @@ struct SegmentReport {
 pub async fn run(args: InspectArgs) -> Ended {
     let shards = match shard_dirs(&args.dir) {
         Ok(shards) => shards,
-        Err(error) => {
-            eprintln!("error: cannot list {}: {error}; give a server's data directory", args.dir.display());
+        Err(source) => {
+            complain(&NoDirectory { dir: args.dir, source }, args.json);
             return Ended::WrongUse;
         }
     };

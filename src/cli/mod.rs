@@ -12,6 +12,7 @@ mod upsert;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde_json::{Value, json};
 
 /// Publish vectors to a topic, and search them within milliseconds, exactly once.
 #[derive(Debug, Parser)]
@@ -68,7 +69,15 @@ impl From<Ended> for ExitCode {
 
 /// Parses the process's arguments and does what they say.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Which flags there are is what failed, so this one is looked for by hand.
+        Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
+            eprintln!("{}", json!({"error": error.to_string().trim_end()}));
+            return Ended::WrongUse.into();
+        }
+        Err(error) => error.exit(),
+    };
     // The HTTP client refuses to start without a provider. An error means that there is one already.
     #[cfg(feature = "tls")]
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -94,13 +103,82 @@ pub fn run() -> ExitCode {
     ended.into()
 }
 
-/// Tells an error with its causes, one line each.
-pub(crate) fn complain(error: &dyn std::error::Error) -> Ended {
+/// Tells an error with its causes: one line each, or as one JSON object.
+pub(crate) fn complain(error: &dyn std::error::Error, json: bool) -> Ended {
+    if json {
+        eprintln!("{}", error_json(error));
+        return Ended::Failed;
+    }
     eprintln!("error: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        eprintln!("  because: {error}");
-        cause = error.source();
+    for cause in causes(error) {
+        eprintln!("  because: {cause}");
     }
     Ended::Failed
+}
+
+/// `{"error": text, "because": [cause, …]}`, the latter where there are causes.
+pub(crate) fn error_json(error: &dyn std::error::Error) -> Value {
+    let causes = causes(error);
+    let mut told = json!({"error": error.to_string()});
+    if !causes.is_empty() {
+        told["because"] = json!(causes);
+    }
+    told
+}
+
+fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Those that do something: commands without commands of their own.
+    fn leaves(command: &clap::Command, path: &str, into: &mut Vec<(String, bool)>) {
+        let path = format!("{path} {}", command.get_name());
+        if !command.has_subcommands() {
+            let json = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+            into.push((path, json));
+            return;
+        }
+        command.get_subcommands().for_each(|below| leaves(below, &path, into));
+    }
+
+    #[test]
+    fn every_command_takes_json() {
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "", &mut found);
+        assert!(found.len() >= 14, "{found:?}");
+        let without: Vec<_> = found.iter().filter(|(_, json)| !json).collect();
+        assert!(without.is_empty(), "{without:?}");
+    }
+
+    #[test]
+    fn errors_as_json_have_their_causes() {
+        let cause = std::io::Error::other("the disk is on fire");
+        let error = crate::assemble::StartError::Io { doing: "open", path: "d".into(), source: cause };
+        assert_eq!(
+            error_json(&error),
+            json!({"error": "cannot open \"d\"", "because": ["the disk is on fire"]})
+        );
+        let alone = crate::assemble::StartError::Locked { path: "d".into() };
+        assert_eq!(error_json(&alone).as_object().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn updates_take_what_creations_take() {
+        let flags = ["--m", "8", "--levels", "on", "--quantization", "rabitq4", "--index", "hnsw"];
+        let update = ["proximadb", "collection", "update", "c"].iter().chain(&flags);
+        assert!(Cli::try_parse_from(update).is_ok());
+        let create = ["proximadb", "collection", "create", "c", "--dim", "2"].iter().chain(&flags);
+        assert!(Cli::try_parse_from(create).is_ok());
+        for wrong in [["--levels", "maybe"], ["--quantization", "rabitq3"]] {
+            let update = ["proximadb", "collection", "update", "c"].iter().chain(&wrong);
+            assert!(Cli::try_parse_from(update).is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::client::{ClientArgs, PipelineAction, pipeline_act, pipeline_status};
-use super::serve::serve;
+use super::serve::{serve, spec_errors};
 use super::{Ended, complain};
 use crate::assemble::{PipelineError, dry_run};
 use crate::config::ServerConfig;
@@ -20,7 +20,7 @@ pub enum PipelineCommand {
         /// Read this many records from the source, decode them, and write nothing.
         #[arg(long, value_name = "RECORDS")]
         dry_run: Option<usize>,
-        /// One JSON object on stdout.
+        /// One JSON object on stdout; mistakes as JSON on stderr.
         #[arg(long)]
         json: bool,
     },
@@ -34,6 +34,9 @@ pub enum PipelineCommand {
         /// Where REST and gRPC are served.
         #[arg(long, env = "PROXIMADB_LISTEN", default_value = "127.0.0.1:5678")]
         listen: std::net::SocketAddr,
+        /// One JSON object on stdout when it listens; logs and errors as JSON lines on stderr.
+        #[arg(long)]
+        json: bool,
     },
     /// What a server's pipelines are doing.
     Status {
@@ -65,10 +68,10 @@ pub async fn run(command: PipelineCommand) -> Ended {
             let checked = tokio::task::spawn_blocking(move || validate(&file, dry_run, json));
             checked.await.unwrap_or(Ended::Failed)
         }
-        PipelineCommand::Run { file, data_dir, listen } => {
-            crate::telemetry::init_logs();
+        PipelineCommand::Run { file, data_dir, listen, json } => {
+            crate::telemetry::init_logs(json);
             let config = ServerConfig { data_dir, listen, pipelines: Some(file), ..ServerConfig::default() };
-            serve(&config, "").await
+            serve(&config, json).await
         }
         PipelineCommand::Status { name, client } => pipeline_status(name, client).await,
         PipelineCommand::Pause { name, client } => pipeline_act(name, PipelineAction::Pause, client).await,
@@ -80,7 +83,11 @@ fn validate(file: &Path, records: Option<usize>, json: bool) -> Ended {
     let spec = match load(file) {
         Ok(spec) => spec,
         Err(errors) => {
-            eprintln!("{errors}");
+            if json {
+                eprintln!("{}", spec_errors(&errors));
+            } else {
+                eprintln!("{errors}");
+            }
             return Ended::WrongUse;
         }
     };
@@ -89,9 +96,9 @@ fn validate(file: &Path, records: Option<usize>, json: bool) -> Ended {
         None => println!("{}: pipeline {} is valid", file.display(), spec.pipeline),
         Some(records) => match dry_run(&spec, records) {
             Ok(run) => show(&spec, &run, json),
-            Err(error @ PipelineError::Source(_)) => return complain(&error),
+            Err(error @ PipelineError::Source(_)) => return complain(&error, json),
             Err(error) => {
-                complain(&error);
+                complain(&error, json);
                 return Ended::WrongUse;
             }
         },

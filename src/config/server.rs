@@ -114,7 +114,7 @@ pub struct LimitsConfig {
     pub search_threads: usize,
     /// How long a write waits for room in the log's queue before it is answered with 429. Default 5s.
     pub propose_timeout: Span,
-    /// Deadline of a read that names none. Default 60s.
+    /// Deadline of a request that names none, a read or a write: of waiting and work together. Default 60s.
     pub read_timeout: Span,
 }
 

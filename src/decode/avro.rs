@@ -48,7 +48,9 @@ impl Framed {
             Err(SchemaFailure::Unknown { registry }) => match self.on_unknown {
                 OnUnknownSchema::Retry => {
                     let reason =
-                        "it does not know this id, and errors.schema_unknown says to wait".to_string();
+                        "it does not know this id, and errors.schema_unknown says to wait: register \
+                                  the schema, or set `schema_unknown: quarantine`"
+                            .to_string();
                     Err(DecodeError::SchemaUnavailable { schema_id: id, registry, reason }.into())
                 }
                 OnUnknownSchema::Quarantine => {

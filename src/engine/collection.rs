@@ -11,8 +11,8 @@ use super::pace::Pace;
 use super::recall::{Recall, RecallReport};
 use super::search_pool::SearchPool;
 use crate::query::{
-    Filter, Freshness, Nearest, PayloadEdit, PayloadSelection, PointSelector, QueryError, ReadOptions,
-    Record, ScrollAnswer, ScrollRequest, Search, SearchAnswer, SearchRequest, find, for_each_match, payload,
+    Deadline, Filter, Freshness, Nearest, PayloadEdit, PayloadSelection, PointSelector, ReadOptions, Record,
+    ScrollAnswer, ScrollRequest, Search, SearchAnswer, SearchRequest, find, for_each_match, payload,
     prepare_vector, record,
 };
 use crate::shard::{IndexReport, Shard, ShardInfo};
@@ -29,8 +29,8 @@ const EDIT_BATCH: usize = 512;
 const EDIT_BYTES: usize = 4 << 20;
 /// Points by id that are read without a search thread, as a lookup takes about a microsecond.
 const FEW_IDS: usize = 16;
-/// Points by id read between looks at the deadline.
-const IDS_PER_LOOK: usize = 256;
+/// Points read between looks at the deadline.
+const ROWS_PER_LOOK: usize = 256;
 /// Hits and candidates that a usual search asks for at most.
 const USUAL_HITS: usize = 128;
 const USUAL_EF: usize = 512;
@@ -253,7 +253,7 @@ impl Collection {
         request: SearchRequest,
         here_if_short: bool,
     ) -> Result<SearchAnswer, EngineError> {
-        let deadline = self.wait_fresh(&request.read).await?;
+        let deadline = self.wait_fresh(&request.read).await?.at();
         let (snapshot, mut freshness) = self.dated_snapshot();
         let config = self.config();
         let (distance, dim, collection) = (config.distance, config.dim as usize, Arc::clone(self));
@@ -299,10 +299,8 @@ impl Collection {
         let (snapshot, few) = (self.shard.snapshot(), ids.len() <= FEW_IDS);
         let work = move || {
             let mut records = Vec::with_capacity(ids.len());
-            for ids in ids.chunks(IDS_PER_LOOK) {
-                if Instant::now() >= deadline {
-                    return Err(QueryError::Timeout { timeout: read.timeout }.into());
-                }
+            for ids in ids.chunks(ROWS_PER_LOOK) {
+                deadline.check()?;
                 for row in ids.iter().filter_map(|id| find(&snapshot, id)) {
                     records.push(record(&row, &with_payload, with_vector)?);
                 }
@@ -317,15 +315,21 @@ impl Collection {
 
     /// A page of points in id order (integers by value before texts).
     pub async fn scroll(&self, request: ScrollRequest) -> Result<ScrollAnswer, EngineError> {
-        self.wait_fresh(&request.read).await?;
+        let deadline = self.wait_fresh(&request.read).await?;
         let (snapshot, freshness) = self.dated_snapshot();
         let work = move || {
             let mut page = Page::new(request.limit.saturating_add(1), request.offset.as_ref());
-            for_each_match(&snapshot, request.filter.as_ref(), |row| page.offer(row))?;
+            for_each_match(&snapshot, request.filter.as_ref(), Some(deadline), |row| page.offer(row))?;
             let mut rows = page.into_rows();
             let next = (rows.len() > request.limit).then(|| rows.pop()).flatten().map(|row| row.id());
-            let records = rows.iter().map(|row| record(row, &request.with_payload, request.with_vector));
-            Ok::<_, EngineError>((records.collect::<Result<Vec<_>, _>>()?, next))
+            let mut records = Vec::with_capacity(rows.len());
+            for rows in rows.chunks(ROWS_PER_LOOK) {
+                deadline.check()?;
+                for row in rows {
+                    records.push(record(row, &request.with_payload, request.with_vector)?);
+                }
+            }
+            Ok::<_, EngineError>((records, next))
         };
         let (points, next) = self.searches.run(work).await.map_err(|error| self.refused_search(error))??;
         Ok(ScrollAnswer { points, next, freshness })
@@ -341,12 +345,12 @@ impl Collection {
 
     /// How many points match; always exact.
     pub async fn count(&self, filter: Option<Filter>, read: ReadOptions) -> Result<u64, EngineError> {
-        self.wait_fresh(&read).await?;
+        let deadline = self.wait_fresh(&read).await?;
         let Some(filter) = filter else { return Ok(self.shard.marks().live_points()) };
         let snapshot = self.shard.snapshot();
         let work = move || {
             let mut count = 0;
-            for_each_match(&snapshot, Some(&filter), |_| count += 1)?;
+            for_each_match(&snapshot, Some(&filter), Some(deadline), |_| count += 1)?;
             Ok(count)
         };
         self.searches.run(work).await.map_err(|error| self.refused_search(error))?
@@ -384,7 +388,10 @@ impl Collection {
         let snapshot: Snapshot = self.shard.snapshot();
         let work = move || {
             let mut versions = Vec::new();
-            for_each_match(&snapshot, Some(&filter), |row: RowRef| versions.push((row.id(), row.born())))?;
+            // What edits or deletes goes on when its caller has given up.
+            for_each_match(&snapshot, Some(&filter), None, |row: RowRef| {
+                versions.push((row.id(), row.born()))
+            })?;
             Ok(versions)
         };
         self.searches.run(work).await.map_err(|error| self.refused_search(error))?
@@ -421,11 +428,10 @@ impl Collection {
     }
 
     /// Waits for what the read wants to see; returns the deadline that is left.
-    async fn wait_fresh(&self, read: &ReadOptions) -> Result<Instant, EngineError> {
-        let started = Instant::now();
-        let deadline = started + read.timeout.min(Duration::from_secs(24 * 3600));
+    async fn wait_fresh(&self, read: &ReadOptions) -> Result<Deadline, EngineError> {
+        let (started, deadline) = (Instant::now(), Deadline::after(read.timeout));
         if let Some(wanted) = &read.fresh_as_of {
-            let waited = self.shard.marks().wait_for(wanted, deadline.into()).await;
+            let waited = self.shard.marks().wait_for(wanted, deadline.at().into()).await;
             waited.map_err(|behind| EngineError::NotFresh { waited: started.elapsed(), behind })?;
         }
         Ok(deadline)
@@ -478,7 +484,7 @@ fn edited(
         let text = serde_json::to_vec(&new).map_err(|error| EngineError::Invalid {
             field: "payload".into(),
             problem: error.to_string(),
-            code: "bad_payload",
+            code: "invalid_payload",
         })?;
         bytes += text.len() + 4 * dim as usize;
         batch.vectors.extend_from_slice(row.vector().map_err(EngineError::from_store)?);

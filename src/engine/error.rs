@@ -168,7 +168,7 @@ impl From<QueryError> for EngineError {
                 Self::Invalid { field, problem: problem.into(), code }
             }
             QueryError::Filter(error) => Self::Filter(error),
-            QueryError::Timeout { timeout } => Self::Timeout { action: "the search", timeout },
+            QueryError::Timeout { timeout } => Self::Timeout { action: "the read", timeout },
             QueryError::Store(error) => Self::from_store(error),
             error @ (QueryError::Index(_) | QueryError::BadPayload { .. }) => {
                 Self::DataLoss { reason: in_full(&error) }

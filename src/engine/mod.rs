@@ -75,7 +75,7 @@ pub struct PipelineStatus {
     pub state: String,
     /// Why it is retrying or failed.
     pub reason: Option<String>,
-    /// Records read, applied, rejected, skipped.
+    /// Records read.
     pub records_read: u64,
     /// Records whose operations are applied.
     pub records_applied: u64,

@@ -160,3 +160,63 @@ fn a_rewind_that_fails_is_tried_again() {
 fn a_first_batch_that_never_came_is_asked_for_again() {
     assert_eq!(run(0, 0, Some(0)), (0..RECORDS).collect());
 }
+
+/// Knows no schema until it is told.
+struct Waiting {
+    known: Arc<AtomicU32>,
+    then: PositionAsId,
+}
+
+impl Decoder for Waiting {
+    fn decode(&mut self, batch: &RawBatch) -> Result<Decoded, DecodeError> {
+        match self.known.load(Ordering::Acquire) {
+            0 => Err(DecodeError::SchemaUnavailable {
+                schema_id: 7,
+                registry: "http://r".into(),
+                reason: "it does not know this id".into(),
+            }),
+            _ => self.then.decode(batch),
+        }
+    }
+}
+
+#[test]
+fn a_pipeline_that_waits_for_a_schema_says_so_and_goes_on_once_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = Arc::new(fixture::open(dir.path()));
+    let (known, never) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let factory = {
+        let (shard, known) = (Arc::clone(&shard), Arc::clone(&known));
+        move || {
+            let (shard, failing_holds, failing_rewinds) =
+                (Arc::clone(&shard), Arc::clone(&never), Arc::clone(&never));
+            let mut source = Script { shard, next: 0, failing_holds, failing_rewinds, hole_at: None };
+            source.behind_the_log();
+            let decoder = Waiting {
+                known: Arc::clone(&known),
+                then: PositionAsId { failing_holds: Arc::clone(&never) },
+            };
+            Ok(Parts { source: Box::new(source), decoder: Box::new(decoder), dead_letters: None })
+        }
+    };
+    let bounds = Bounds { in_flight_bytes_max: 1 << 20, freshness_objective: Duration::from_secs(1) };
+    let ingest = Ingest::new("p".into(), "c".into(), Arc::clone(&shard), bounds, Arc::new(factory));
+    ingest.start().unwrap();
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}: {:?}", ingest.progress().state());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    // All of it is read, and none of it applied.
+    until("read", &|| ingest.progress().read.load(Ordering::Acquire) == RECORDS);
+    until("waiting", &|| ingest.progress().state().0 == PipelineState::Retrying);
+    let (_, reason) = ingest.progress().state();
+    assert!(reason.unwrap().starts_with("schema 7 cannot be had from http://r: it does not know this id"));
+    assert_eq!(ingest.progress().applied.load(Ordering::Acquire), 0);
+    known.store(1, Ordering::Release);
+    until("finished", &|| ingest.progress().state().0 == PipelineState::Finished);
+    assert_eq!(ingest.progress().applied.load(Ordering::Acquire), RECORDS);
+    assert_eq!(ingest.progress().state().1, None);
+}

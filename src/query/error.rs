@@ -38,7 +38,7 @@ pub enum QueryError {
         source: serde_json::Error,
     },
     /// The deadline passed.
-    #[error("the search ran past its timeout of {timeout:?}")]
+    #[error("the read ran past its timeout of {timeout:?}")]
     Timeout {
         /// The limit.
         timeout: Duration,

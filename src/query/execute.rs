@@ -12,11 +12,14 @@ use std::time::Instant;
 use proximadb_kernels::distance;
 
 use super::fetch::record;
-use super::{Filter, Hit, PayloadView, QueryError, SearchRequest};
+use super::{Deadline, Filter, Hit, PayloadView, QueryError, SearchRequest};
 use crate::index::{IndexError, IndexHits, IndexQuery, Run, Scanner, VectorBlock};
 use crate::memtable::Block;
 use crate::types::{Column, Distance, Lsn, PointId, RowSet};
 use crate::view::{LiveSegment, RowRef, Snapshot};
+
+/// Rows between looks at the deadline where all rows are gone through: fractions of a millisecond.
+const ROWS_PER_LOOK: usize = 1024;
 
 /// What a search of one snapshot found, before payloads.
 pub struct Found {
@@ -204,15 +207,22 @@ fn matching(filter: Option<&Filter>, view: &dyn PayloadView) -> Result<Option<Ro
     filter.map(|filter| filter.evaluate(view)).transpose().map_err(QueryError::from)
 }
 
-/// All rows of a snapshot that are visible and match, block by block and segment by segment.
+/// All rows of a snapshot that are visible and match, block by block and segment by segment; up to the deadline, which
+/// is looked at every [`ROWS_PER_LOOK`] rows.
 pub fn for_each_match(
     snapshot: &Snapshot,
     filter: Option<&Filter>,
+    deadline: Option<Deadline>,
     mut visit: impl FnMut(RowRef),
 ) -> Result<(), QueryError> {
+    let look = || deadline.map_or(Ok(()), |deadline| deadline.check());
     for block in snapshot.blocks() {
+        look()?;
         let matching = matching(filter, &BlockPayload(&block))?;
         for row in 0..block.len() {
+            if row.is_multiple_of(ROWS_PER_LOOK) {
+                look()?;
+            }
             let matches = matching.as_ref().is_none_or(|matching| matching.contains(row as u32));
             if matches && block.is_visible(row, snapshot.lsn) {
                 visit(RowRef::Memory { block: Arc::clone(&block), row });
@@ -220,8 +230,12 @@ pub fn for_each_match(
         }
     }
     for segment in &snapshot.view.segments {
+        look()?;
         let matching = matching(filter, &SegmentPayload(segment))?;
         for row in 0..segment.rows() {
+            if (row as usize).is_multiple_of(ROWS_PER_LOOK) {
+                look()?;
+            }
             let matches = matching.as_ref().is_none_or(|matching| matching.contains(row));
             if matches && segment.is_visible(row, snapshot.lsn) {
                 visit(RowRef::Segment { segment: Arc::clone(segment), row });

@@ -6,12 +6,14 @@
 //! ```
 //! I1 an answer comes from one snapshot: nothing past its LSN, no id twice. I2 if `k` rows match, `k` come back.
 //! I3 what is asked is checked before it gets here, but for what only the stored data can tell.
+mod deadline;
 mod error;
 mod execute;
 mod fetch;
 mod filter;
 mod request;
 
+pub use deadline::Deadline;
 pub use error::QueryError;
 pub use execute::{Found, Search, for_each_match, prepare_vector};
 pub use fetch::{find, payload, record};

@@ -299,7 +299,7 @@ mod tests {
     use crate::types::{Lsn, PointId};
 
     #[test]
-    fn every_kind_has_the_codes_of_the_style_guide() {
+    fn every_kind_has_its_codes_of_http_and_grpc() {
         let table = [
             (ErrorKind::Invalid, 400, Code::InvalidArgument),
             (ErrorKind::Unauthenticated, 401, Code::Unauthenticated),

@@ -490,3 +490,57 @@ async fn a_recall_target_is_promised_shown_and_taken_back_at_both_doors() {
     assert_eq!((described.recall, described.config.unwrap().recall_target), (None, None));
     scene.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_bounds_every_read_that_looks_at_rows() {
+    let scene = Scene::start().await;
+    scene.create(v1::Distance::L2).await;
+    scene.points().upsert(upsert(vec![point("a", [0.0, 0.0], "{\"n\": 1}")])).await.unwrap();
+    let filter = json!({"must": [{"key": "n", "match": {"value": 1}}]});
+    for (path, mut body) in [
+        ("scroll", json!({})),
+        ("scroll", json!({"filter": filter})),
+        ("count", json!({"filter": filter})),
+        ("query", json!({})),
+        ("query", json!({"query": [0.0, 0.0], "params": {"exact": true}})),
+        ("", json!({"ids": ["a"]})),
+    ] {
+        let path = format!("/collections/c/points/{path}");
+        let path = path.trim_end_matches('/');
+        let (status, answer) = scene.rest("POST", path, body.clone()).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        // It has passed before anything can be looked at.
+        body["timeout"] = json!(1e-9);
+        let (status, answer) = scene.rest("POST", path, body).await;
+        assert_eq!((status, &answer["status"]["code"]), (504, &json!("timeout")), "{path}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lag_of_a_pipeline_says_what_it_does_and_what_of_it_is_applied() {
+    let files = tempfile::tempdir().unwrap();
+    let lines = files.path().join("points.jsonl");
+    let text = "{\"id\": \"a\", \"v\": [1, 0]}\n{\"id\": \"b\", \"v\": [0, 1]}\n";
+    std::fs::write(&lines, text).unwrap();
+    let pipeline = files.path().join("p.yaml");
+    let yaml = format!(
+        "version: 1\npipeline: p\nsource: {{file: {{path: {lines:?}}}}}\nmap: {{id: $.id, vector: {{field: $.v, dim: \
+         2}}}}\nsink: {{collection: c, create: {{distance: l2}}}}\n"
+    );
+    std::fs::write(&pipeline, yaml).unwrap();
+    let scene = Scene::start_with(|config| config.pipelines = Some(pipeline)).await;
+    let begun = std::time::Instant::now();
+    let lag = loop {
+        let (status, answer) = scene.rest("GET", "/pipelines/p/lag", Value::Null).await;
+        assert_eq!(status, 200, "{answer}");
+        if answer["result"]["state"] == "finished" {
+            break answer["result"].clone();
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{answer}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    assert_eq!((&lag["reason"], &lag["behind"]), (&Value::Null, &json!(0)), "{lag}");
+    let partition = &lag["partitions"][0];
+    assert_eq!(partition["applied"], json!(text.len()), "{lag}");
+    assert_eq!(partition["applied"], partition["position"], "{lag}");
+}

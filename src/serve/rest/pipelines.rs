@@ -36,13 +36,28 @@ pub async fn describe(
     find(&doors, &name).map(Answer::new)
 }
 
-/// `GET /pipelines/{p}/lag`.
+/// `GET /pipelines/{p}/lag`. Of each partition both what was read last and what of it is searchable, since what was
+/// read may wait: for a schema, for room in the log.
 pub async fn lag(State(doors): State<Doors>, Names(name): Names<String>, params: Params) -> Reply<Value> {
     params.known(&[])?;
     let found = find(&doors, &name)?;
+    let collection = doors.engine.collection(&found.collection).ok();
+    let applied = collection.and_then(|collection| collection.freshness().positions.remove(&found.name));
     // Only where every partition knows its end is there a sum.
     let behind: Option<u64> = found.lag.iter().map(|partition| partition.behind).sum();
-    Ok(Answer::new(json!({"pipeline": found.name, "behind": behind, "partitions": found.lag})))
+    let partitions = found.lag.iter().map(|partition| {
+        let mut told = json!(partition);
+        let applied = applied.as_ref().and_then(|applied| applied.get(&partition.partition));
+        told["applied"] = json!(applied.and_then(|applied| applied.position));
+        told
+    });
+    Ok(Answer::new(json!({
+        "pipeline": found.name,
+        "state": found.state,
+        "reason": found.reason,
+        "behind": behind,
+        "partitions": partitions.collect::<Vec<_>>(),
+    })))
 }
 
 /// `POST /pipelines/{p}/pause`.

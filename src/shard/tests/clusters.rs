@@ -61,7 +61,7 @@ fn check(shard: &Shard, dir: &Path, model: &BTreeMap<String, (usize, Lsn)>) -> V
     // Each row is what was written.
     let snapshot = shard.snapshot();
     let mut count = 0;
-    for_each_match(&snapshot, None, |row| {
+    for_each_match(&snapshot, None, None, |row| {
         let (at, lsn) = model[&row.id().to_string()];
         assert_eq!((row.vector().unwrap(), row.born()), (&vector(at)[..], lsn));
         assert_eq!(row.payload().unwrap(), format!("{{\"n\":{at}}}").as_bytes());
@@ -114,7 +114,7 @@ fn a_merge_puts_rows_into_the_order_of_their_clusters() {
             let live = shard.segments().remove(0);
             assert_eq!((ids(&live), shard.info().points), (order.clone(), model.len() as u64));
             let mut count = 0;
-            for_each_match(&shard.snapshot(), None, |row| {
+            for_each_match(&shard.snapshot(), None, None, |row| {
                 assert!(model.contains_key(&row.id().to_string()));
                 count += 1;
             })

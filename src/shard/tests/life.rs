@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::fixture::{config, flush, id, open, runtime, settle, upserts, write};
+use super::fixture::{config, flush, id, open, runtime, settle, tuning, upserts, write};
 use crate::index::{BuildControl, GraphBuilder, IndexBuilder, IndexQuery, exact_scan};
-use crate::query::{Filter, find, for_each_match};
+use crate::memory::MemoryBudget;
+use crate::query::{Deadline, Filter, QueryError, find, for_each_match};
 use crate::shard::making::SEED;
 use crate::shard::upkeep::collect;
-use crate::shard::{Shard, ShardError};
+use crate::shard::{Shard, ShardError, Tuning};
 use crate::store::Manifest;
 use crate::types::{CodedSearch, Entry, Expect, Outcome};
 
@@ -20,7 +21,7 @@ fn one(point: &str) -> Entry {
 
 fn count(shard: &Shard) -> usize {
     let mut count = 0;
-    for_each_match(&shard.snapshot(), None, |_| count += 1).unwrap();
+    for_each_match(&shard.snapshot(), None, None, |_| count += 1).unwrap();
     count
 }
 
@@ -129,7 +130,7 @@ fn files_of_merged_segments_stay_while_somebody_reads_them() {
     collect(&shard.core);
     let filter = Filter::parse(&json!({ "must": [{ "key": "n", "match": { "value": 1 } }] }), "").unwrap();
     let mut found = 0;
-    for_each_match(&before, Some(&filter), |_| found += 1).unwrap();
+    for_each_match(&before, Some(&filter), None, |_| found += 1).unwrap();
     assert_eq!(found, 30);
     drop(before);
     let begun = Instant::now();
@@ -252,4 +253,44 @@ fn a_merged_segments_graph_is_made_of_its_inputs_graphs() {
         found += hits.iter().filter(|hit| truth.contains(hit)).count();
     }
     assert!(found >= 190, "{found} of 200");
+}
+
+#[test]
+fn a_look_at_all_rows_ends_at_its_deadline_wherever_they_lie() {
+    let dir = tempfile::tempdir().unwrap();
+    let tuning = Tuning { memtable_rows_max: 10_000, memtable_bytes_max: 64 << 20, ..tuning() };
+    let shard = Shard::open(dir.path(), config(), tuning, &MemoryBudget::unlimited()).unwrap();
+    let names: Vec<String> = (0..5000).map(|row| row.to_string()).collect();
+    write(&shard, upserts(names.iter().map(|name| (name.as_str(), "{\"n\":1}".to_string()))));
+    let in_memory = shard.snapshot();
+    assert!(in_memory.view.segments.is_empty());
+    settle(&shard);
+    let in_a_segment = shard.snapshot();
+    assert_eq!(in_a_segment.view.segments.len(), 1);
+    let filter = Filter::parse(&json!({ "must": [{ "key": "n", "match": { "value": 1 } }] }), "").unwrap();
+    for snapshot in [in_memory, in_a_segment] {
+        for filter in [None, Some(&filter)] {
+            let look = |timeout: Duration, stay: bool| {
+                let (deadline, mut seen) = (Deadline::after(timeout), 0);
+                let looked = for_each_match(&snapshot, filter, Some(deadline), |_| {
+                    seen += 1;
+                    while stay && deadline.check().is_ok() {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                });
+                (looked, seen)
+            };
+            let (looked, seen) = look(Duration::from_secs(600), false);
+            assert!(looked.is_ok() && seen == 5000, "{seen}");
+            let (looked, seen) = look(Duration::ZERO, false);
+            assert!(matches!(looked, Err(QueryError::Timeout { .. })) && seen == 0, "{seen}");
+            if filter.is_some() {
+                continue;
+            }
+            // It passes while the first row is looked at.
+            let (looked, seen) = look(Duration::from_millis(300), true);
+            assert!(matches!(looked, Err(QueryError::Timeout { .. })), "{looked:?}");
+            assert!((1..2000).contains(&seen), "{seen}");
+        }
+    }
 }

@@ -349,7 +349,7 @@ fn only(value: Option<u8>) -> Option<Filter> {
 
 fn all(snapshot: &Snapshot, value: Option<u8>) -> BTreeMap<String, Row> {
     let mut rows = BTreeMap::new();
-    for_each_match(snapshot, only(value).as_ref(), |row| {
+    for_each_match(snapshot, only(value).as_ref(), None, |row| {
         let before = rows.insert(row.id().to_string(), contents(&row));
         assert!(before.is_none(), "{} is there twice", row.id());
     })

@@ -84,7 +84,7 @@ fn write(scene: &Scene, writer: usize) {
 /// Versions by id, each id once.
 fn scan(snapshot: &Snapshot, filter: Option<&Filter>) -> BTreeMap<String, Lsn> {
     let mut versions = BTreeMap::new();
-    for_each_match(snapshot, filter, |row| {
+    for_each_match(snapshot, filter, None, |row| {
         let before = versions.insert(row.id().to_string(), row.born());
         assert!(before.is_none(), "{} shows twice: {before:?} and {}", row.id(), row.born());
     })

@@ -61,7 +61,7 @@ pub struct KafkaOptions {
 }
 
 impl KafkaOptions {
-    /// Options with the defaults of pipelines: earliest, pinned, 512 KiB, 256 records, 10 ms.
+    /// Options with the defaults of pipelines: earliest, pinned, 512 KiB, 256 records, 2 ms.
     pub fn new(source_name: &str, brokers: &[&str], topics: &[&str]) -> Self {
         Self {
             source_name: source_name.to_owned(),
@@ -72,7 +72,7 @@ impl KafkaOptions {
             client: BTreeMap::new(),
             batch_bytes_max: 512 << 10,
             batch_records_max: 256,
-            linger: Duration::from_millis(10),
+            linger: Duration::from_millis(2),
             bounded: false,
         }
     }
