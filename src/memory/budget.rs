@@ -84,8 +84,8 @@ impl MemoryBudget {
         total <= self.tight_mark() && held.saturating_add(bytes) <= self.limit / 2
     }
 
-    /// Is there room for bytes that can be made to go, and made again? Well below the mark where they are made to go, so
-    /// that they don't come and go.
+    /// Is there room for bytes that can be made to go, and made again? Well below the mark where they are made to
+    /// go, so that they don't come and go.
     pub fn has_room_for_caches(&self, bytes: usize) -> bool {
         self.total().saturating_add(bytes) <= self.limit / 8 * 5
     }
