@@ -1,6 +1,7 @@
 //! Searches a graph file.
 use std::path::{Path, PathBuf};
 
+use super::ahead::Warmth;
 use super::choice::{Choice, Way, choose};
 use super::graph_format::{self, GraphFile};
 use super::links::Lists;
@@ -21,6 +22,8 @@ pub struct Graph {
     path: PathBuf,
     file: GraphFile,
     twins: Twins,
+    /// Of the vectors that it was searched with.
+    warmth: Warmth,
 }
 
 impl Graph {
@@ -36,7 +39,7 @@ impl Graph {
 
     fn of(path: &Path, mut file: GraphFile) -> Graph {
         let twins = Twins::new(std::mem::take(&mut file.twins), file.rows);
-        Graph { path: path.to_owned(), file, twins }
+        Graph { path: path.to_owned(), file, twins, warmth: Warmth::default() }
     }
 
     /// Number of rows.
@@ -119,7 +122,8 @@ impl Graph {
         let lift = (self.file.distance == Distance::Dot).then_some(0.0);
         codes.quantizer.prepare(query.vector, lift, &mut coded);
         let target = CodedTarget { codes, query: &coded };
-        let mut rescore = Rescore::new(vectors, query.vector, codes, &coded, self.file.lifted_square);
+        let lifted_square = self.file.lifted_square;
+        let mut rescore = Rescore::new(vectors, query.vector, codes, &coded, lifted_square, &self.warmth);
         if !query.codes.rescore {
             rescore.believe();
         }

@@ -6,6 +6,7 @@
 //! I1 an index is immutable once published. I2 every row can be reached. I3 `search` returns only rows
 //! that match and are alive, nearest first, and says how many it looked at.
 mod accelerator;
+mod ahead;
 mod beam;
 mod blocks_file;
 mod choice;

@@ -1,5 +1,8 @@
 //! A second look: exact distances of what a walk on codes has found.
+use std::time::Instant;
+
 use super::VectorBlock;
+use super::ahead::{self, Warmth};
 use super::codes::{CodedQuery, Codes, Sieve};
 use super::flat::distances_ids;
 use super::near::Near;
@@ -13,6 +16,8 @@ pub(super) struct Rescore<'a> {
     pub(super) block: VectorBlock<'a>,
     vector: &'a [f32],
     codes: Option<(Codes<'a>, &'a CodedQuery)>,
+    /// Of the vectors, where there are codes.
+    warmth: Option<&'a Warmth>,
     /// Are estimates taken for exact?
     believed: bool,
     /// Estimates are squared l2 in the space of the build; users' distances are `scale · estimate + base`.
@@ -23,7 +28,7 @@ pub(super) struct Rescore<'a> {
 impl<'a> Rescore<'a> {
     /// For walks whose distances are exact.
     pub(super) fn none(block: VectorBlock<'a>, vector: &'a [f32]) -> Rescore<'a> {
-        Rescore { block, vector, codes: None, believed: true, scale: 1.0, base: 0.0 }
+        Rescore { block, vector, codes: None, warmth: None, believed: true, scale: 1.0, base: 0.0 }
     }
 
     /// For walks on codes. `lifted_square`: see `space`.
@@ -33,9 +38,11 @@ impl<'a> Rescore<'a> {
         codes: Codes<'a>,
         query: &'a CodedQuery,
         lifted_square: f32,
+        warmth: &'a Warmth,
     ) -> Rescore<'a> {
         let (scale, base) = scale_and_base(block.distance, vector, lifted_square);
-        Rescore { block, vector, codes: Some((codes, query)), believed: false, scale, base }
+        let (codes, warmth) = (Some((codes, query)), Some(warmth));
+        Rescore { block, vector, codes, warmth, believed: false, scale, base }
     }
 
     /// Takes what a walk has found for exact: faster by the look at full vectors, and wrong by what codes are.
@@ -119,18 +126,31 @@ impl<'a> Rescore<'a> {
         mut take: impl FnMut(f32, u32) -> Option<f32>,
     ) {
         let mut bound = f32::INFINITY;
-        for found in found.chunks(AT_ONCE) {
+        let mut is_cold = self.warmth.is_some_and(Warmth::is_cold);
+        let mut asked_for = 0;
+        'all: for (from, chunk) in (0..).step_by(AT_ONCE).zip(found.chunks(AT_ONCE)) {
+            let within = |near: &&Near| self.may_be_within(near.row(), near.distance(), bound);
             ids.clear();
-            let near = found.iter().filter(|near| self.may_be_within(near.row(), near.distance(), bound));
-            ids.extend(near.map(|near| near.row()));
+            ids.extend(chunk.iter().filter(within).map(|near| near.row()));
+            if is_cold && asked_for <= from {
+                // First for those that give a bound, then for all that may lie within it.
+                let wanted = if from == 0 { chunk } else { &found[from..] };
+                asked_for = from + wanted.len();
+                is_cold = ahead::vectors(self.block, wanted.iter().filter(within).map(|near| near.row()));
+            }
             distances.resize(ids.len(), 0.0);
+            let begun = self.warmth.map(|_| Instant::now());
             self.exact(ids, distances);
+            is_cold |= begun.is_some_and(|begun| Warmth::was_waited_for(begun.elapsed()));
             for (&row, &distance) in ids.iter().zip(distances.iter()) {
                 match take(distance, row) {
                     Some(now) => bound = now,
-                    None => return,
+                    None => break 'all,
                 }
             }
+        }
+        if let Some(warmth) = self.warmth {
+            warmth.set(is_cold);
         }
     }
 }

@@ -355,7 +355,7 @@ impl<'a> Probe<'a> {
         }
         self.candidates.retain(|candidate| !is_beyond(candidate.nearest, bound));
         self.candidates.sort_unstable_by(|a, b| a.estimate.total_cmp(&b.estimate).then(a.row.cmp(&b.row)));
-        ahead::vectors(self.vectors, self.candidates.iter().map(|candidate| candidate.row));
+        crate::index::ahead::vectors(self.vectors, self.candidates.iter().map(|candidate| candidate.row));
         let Scratch { ids, distances, .. } = scratch;
         for candidates in self.candidates.chunks(RESCORED_AT_ONCE) {
             self.clock.tick()?;
