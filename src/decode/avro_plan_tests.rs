@@ -1,11 +1,13 @@
 #![allow(clippy::unwrap_used)]
+use std::cell::Cell;
+
 use apache_avro::Schema;
 use apache_avro::types::Value as Avro;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::decode::test_support::{AVRO, spec};
+use crate::decode::test_support::{AVRO, cases, spec};
 use crate::decode::{Target, mapping::Mapping};
 use crate::types::Distance;
 
@@ -319,6 +321,19 @@ fn record(fields: Vec<Sample>) -> Sample {
     }
 }
 
+/// A record with a vector between other fields, and the vector's name.
+fn around(before: Vec<Sample>, vector: &[f32], after: Vec<Sample>) -> (Sample, String) {
+    let floats = Sample {
+        schema: json!({"type": "array", "items": "float"}),
+        avro: Avro::Array(vector.iter().map(|value| Avro::Float(*value)).collect()),
+        json: Value::Null,
+    };
+    let field = format!("f{}", before.len());
+    let mut whole = record(before.into_iter().chain([floats]).chain(after).collect());
+    distinct(&mut whole.schema, &mut 0);
+    (whole, field)
+}
+
 /// Replaces names so that a record type that stands twice in a schema is defined once: by giving each its own
 /// name.
 fn distinct(schema: &mut Value, count: &mut usize) {
@@ -336,7 +351,7 @@ fn distinct(schema: &mut Value, count: &mut usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn what_avro_writes_the_plan_reads(
@@ -344,23 +359,15 @@ proptest! {
         after in prop::collection::vec(sample(), 0..4),
         vector in prop::collection::vec(-100_i32..100, 1..40),
         cut in any::<prop::sample::Index>(),
-        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
         let vector: Vec<f32> = vector.into_iter().map(|value| value as f32).collect();
-        let floats = Sample {
-            schema: json!({"type": "array", "items": "float"}),
-            avro: Avro::Array(vector.iter().map(|value| Avro::Float(*value)).collect()),
-            json: Value::Null,
-        };
-        let at = before.len();
-        let mut whole = record(before.into_iter().chain([floats]).chain(after).collect());
-        distinct(&mut whole.schema, &mut 0);
+        let (whole, field) = around(before, &vector, after);
         let text = whole.schema.to_string();
         let bytes = encode(&Schema::parse_str(&text).unwrap(), &whole.avro);
 
-        let plan = plan(&text, &format!("id: $key, vector: {{field: $.f{at}, dim: 3}}"));
+        let plan = plan(&text, &format!("id: $key, vector: {{field: $.{field}, dim: 3}}"));
         let mut expected = whole.json.as_object().cloned().unwrap();
-        expected.remove(&format!("f{at}"));
+        expected.remove(&field);
         let (_, found, payload) = read(&plan, &bytes).unwrap();
         prop_assert_eq!(found, vector);
         prop_assert_eq!(payload, Value::Object(expected));
@@ -375,15 +382,146 @@ proptest! {
         prop_assert!(read(&plan, &bytes[..end]).is_err());
         let mut cursor = Cursor::new(&bytes[..end]);
         prop_assert!(schema.skip(schema.root(), &mut cursor).is_err());
-
-        let mut mutated = bytes;
-        for (at, value) in flips {
-            let at = at.index(mutated.len());
-            mutated[at] = value;
-        }
-        let (mut row, mut vectors) = (Row::default(), Vec::new());
-        let _ = plan.read(&mutated, &mut row, &mut vectors);
-        prop_assert!(vectors.len() <= mutated.len(), "a component takes at least a byte");
-        prop_assert!(row.payload.len() < 2 << 20);
     }
+}
+
+/// A change of a record's bytes on its way.
+#[derive(Debug, Clone)]
+enum Edit {
+    Set(u8),
+    Insert(u8),
+    Remove,
+}
+
+fn edits() -> impl Strategy<Value = Vec<(prop::sample::Index, Edit)>> {
+    let edit = prop_oneof![
+        4 => any::<u8>().prop_map(Edit::Set),
+        1 => any::<u8>().prop_map(Edit::Insert),
+        1 => Just(Edit::Remove),
+    ];
+    prop::collection::vec((any::<prop::sample::Index>(), edit), 1..4)
+}
+
+fn edited(mut bytes: Vec<u8>, edits: &[(prop::sample::Index, Edit)]) -> Vec<u8> {
+    for (at, edit) in edits {
+        let at = at.index(bytes.len().max(1));
+        match edit {
+            Edit::Set(byte) => bytes.iter_mut().skip(at).take(1).for_each(|old| *old = *byte),
+            Edit::Insert(byte) => bytes.insert(at.min(bytes.len()), *byte),
+            Edit::Remove if at < bytes.len() => _ = bytes.remove(at),
+            Edit::Remove => {}
+        }
+    }
+    bytes
+}
+
+/// A record's bytes, and whether somebody asked for more than there were.
+struct Bytes<'a> {
+    left: &'a [u8],
+    is_short: bool,
+}
+
+impl std::io::Read for Bytes<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let count = std::io::Read::read(&mut self.left, out)?;
+        self.is_short |= count < out.len();
+        Ok(count)
+    }
+}
+
+/// What a general decoder reads: the record, or nothing where bytes are missing or left over. It takes some values for
+/// null that end too early, hence the look at what it asked for.
+fn general(schema: &Schema, bytes: &[u8]) -> Option<Avro> {
+    let mut reader = Bytes { left: bytes, is_short: false };
+    let decoder = apache_avro::reader::datum::GenericDatumReader::builder(schema).build().unwrap();
+    let value = decoder.read_value(&mut reader).ok()?;
+    (!reader.is_short && reader.left.is_empty()).then_some(value)
+}
+
+/// A value of the general decoder as JSON, as the documentation has it.
+fn as_json(value: &Avro) -> Value {
+    match value {
+        Avro::Null => Value::Null,
+        Avro::Boolean(value) => (*value).into(),
+        Avro::Int(value) => (*value).into(),
+        Avro::Long(value) | Avro::TimestampMillis(value) => (*value).into(),
+        // In the fewest digits: 0.1, not 0.10000000149.
+        Avro::Float(value) => serde_json::from_str(&serde_json::to_string(value).unwrap()).unwrap(),
+        Avro::Double(value) => serde_json::from_str(&serde_json::to_string(value).unwrap()).unwrap(),
+        Avro::String(value) => value.as_str().into(),
+        Avro::Bytes(value) => crate::decode::base64::encode(value).into(),
+        Avro::Union(_, value) => as_json(value),
+        Avro::Array(items) => items.iter().map(as_json).collect(),
+        Avro::Map(items) => items.iter().map(|(key, value)| (key.clone(), as_json(value))).collect(),
+        Avro::Record(fields) => fields.iter().map(|(name, value)| (name.clone(), as_json(value))).collect(),
+        other => unreachable!("no sample has {other:?}"),
+    }
+}
+
+/// What we refuse and a general decoder need not: numbers that overflow, sizes of blocks that are wrong, items without
+/// bytes by the ten thousand, keys that come twice, payloads without end.
+const STRICTER: [&str; 6] = [
+    "does not fit 64 bits",
+    "a block has the size",
+    "a block of",
+    "a block claims",
+    "has the key",
+    "the payload has more than",
+];
+
+/// A record that was damaged on its way is refused by both, or is the same record to both.
+#[test]
+fn damaged_records_are_to_us_what_they_are_to_a_general_decoder() {
+    // The first call counts. The default lets a lying count cost half a gigabyte.
+    apache_avro::util::max_allocation_bytes(64 << 20);
+    let samples = || prop::collection::vec(sample(), 0..4);
+    let strategy = (samples(), prop::collection::vec(-1e3_f32..1e3, 1..12), samples(), edits());
+    let mut config = cases(2_000);
+    config.source_file = Some(file!());
+    let (accepted, refused, strict) = (Cell::new(0), Cell::new(0), Cell::new(0));
+    let ran = proptest::test_runner::TestRunner::new(config.clone()).run(
+        &strategy,
+        |(before, vector, after, edits)| {
+            let (whole, field) = around(before, &vector, after);
+            let text = whole.schema.to_string();
+            let schema = Schema::parse_str(&text).unwrap();
+            let bytes = edited(encode(&schema, &whole.avro), &edits);
+            let plan = plan(&text, &format!("id: $key, vector: {{field: $.{field}, dim: 3}}"));
+            let count = |counter: &Cell<u32>| counter.set(counter.get() + 1);
+            let (mut row, mut vectors) = (Row::default(), Vec::new());
+            let ours = plan.read(&bytes, &mut row, &mut vectors);
+            prop_assert!(vectors.len() <= bytes.len(), "a component takes at least a byte");
+            prop_assert!(row.payload.len() < 2 << 20);
+            match (ours, general(&schema, &bytes)) {
+                (Err(_), None) => count(&refused),
+                (Err(fault), Some(value)) => {
+                    let is_strict = STRICTER.iter().any(|why| fault.reason.contains(why));
+                    prop_assert!(is_strict, "refused: {}; read by others as {value:?}", fault.reason);
+                    count(&strict);
+                }
+                (Ok(()), None) => prop_assert!(false, "read, and refused by others: {row:?}"),
+                (Ok(()), Some(value)) => {
+                    let Avro::Record(fields) = value else { unreachable!("{value:?}") };
+                    let (of_vector, of_payload): (Vec<_>, Vec<_>) =
+                        fields.into_iter().partition(|(name, _)| *name == field);
+                    let [(_, Avro::Array(components))] = of_vector.as_slice() else { unreachable!() };
+                    let bits = |value: &Avro| match value {
+                        Avro::Float(value) => value.to_bits(),
+                        other => unreachable!("{other:?}"),
+                    };
+                    let found: Vec<u32> = vectors.iter().map(|value| value.to_bits()).collect();
+                    prop_assert_eq!(found, components.iter().map(bits).collect::<Vec<_>>());
+                    let text = [b"{", row.payload.as_slice(), b"}"].concat();
+                    let payload: Value = serde_json::from_slice(&text).unwrap();
+                    prop_assert_eq!(payload, as_json(&Avro::Record(of_payload)));
+                    count(&accepted);
+                }
+            }
+            Ok(())
+        },
+    );
+    ran.unwrap_or_else(|failure| panic!("{failure}"));
+    let counts = (accepted.get(), refused.get(), strict.get());
+    println!("{} cases: {counts:?} read by both, refused by both, refused by us", config.cases);
+    assert!(counts.0 > config.cases / 10 && counts.1 > config.cases / 10, "{counts:?}");
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::decode::NoSchemas;
-use crate::decode::test_support::{batch, decoder, failure, json_decoder, one, shown, spec, values};
+use crate::decode::test_support::{batch, cases, decoder, failure, json_decoder, one, shown, spec, values};
 use crate::types::Distance;
 
 const MAP: &str = "id: $.id, vector: {field: $.v, dim: 2}";
@@ -196,7 +196,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn payloads_read_back_as_they_were_written(fields in prop::collection::btree_map("[a-h\"\\\\é]{1,3}", any_json(), 0..5), pretty: bool) {

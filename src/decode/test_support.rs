@@ -3,11 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use proptest::prelude::ProptestConfig;
 use serde_json::{Value, json};
 
 use super::{DecodeError, Decoded, Decoder, NoSchemas, SchemaSource, Target, build};
 use crate::config::pipeline::PipelineSpec;
 use crate::types::{Distance, OpKind, RawBatch, RawRecord, RawRows};
+
+/// Settings of a property test: so many cases, or `PROPTEST_CASES`, which makes it a fuzzer that runs for as long as
+/// somebody likes to wait.
+pub fn cases(count: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    let cases = asked.map_or(count, |text| text.parse().expect("PROPTEST_CASES is a number"));
+    ProptestConfig { cases, ..ProptestConfig::default() }
+}
 
 pub const AVRO: &str = "{format: avro, framing: confluent, registry: {url: \"http://r\"}}";
 

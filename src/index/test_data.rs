@@ -1,4 +1,8 @@
-//! Seeded data for the tests of this folder.
+//! Seeded data for the tests of this folder, and damage to files.
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
 use proximadb_kernels::distance::normalize;
 
 use super::VectorBlock;
@@ -92,4 +96,31 @@ pub(super) fn adversarial(count: usize, dim: usize, distance: Distance, seed: u6
         rows.append(&mut row);
     }
     Data { dim, rows, distance }
+}
+
+/// Every byte of a good file changed in three ways, the file cut to every shorter length and made longer by a byte:
+/// `refuses` must hold of a copy each time, and not of an undamaged one.
+pub(super) fn assert_all_damage_is_noticed(path: &Path, refuses: impl Fn(&Path) -> bool) {
+    let good = fs::read(path).unwrap();
+    let damaged = path.with_extension("damaged");
+    fs::write(&damaged, &good).unwrap();
+    assert!(!refuses(&damaged), "it is whole");
+    let mut file = File::options().write(true).open(&damaged).unwrap();
+    let set = |file: &mut File, at: usize, byte: u8| {
+        file.seek(SeekFrom::Start(at as u64)).unwrap();
+        file.write_all(&[byte]).unwrap();
+    };
+    for at in 0..good.len() {
+        for flip in [1u8, 0x80, 0xff] {
+            set(&mut file, at, good[at] ^ flip);
+            assert!(refuses(&damaged), "byte {at} of {}, changed by {flip:#x}", good.len());
+        }
+        set(&mut file, at, good[at]);
+    }
+    set(&mut file, good.len(), 0);
+    assert!(refuses(&damaged), "a byte more");
+    for len in (0..=good.len()).rev() {
+        file.set_len(len as u64).unwrap();
+        assert_eq!(refuses(&damaged), len < good.len(), "{len} bytes of {}", good.len());
+    }
 }
