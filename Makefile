@@ -10,6 +10,9 @@
 
 CARGO := scripts/cargo.sh
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Not empty where there is NVIDIA's driver: a GPU that only OpenCL finds is then a fault.
+NVIDIA = $(or $(wildcard /dev/nvidia0),$(shell command -v nvidia-smi 2> /dev/null))
+comma := ,
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -39,10 +42,10 @@ test-fast: ## what needs no broker, for daily work
 	@scripts/bootstrap.sh build
 	@scripts/test.sh fast
 
-test-gpu: ## graph builds on this machine's GPU; fails where there is none
+test-gpu: ## graph builds on this machine's GPU (NVIDIA's: by CUDA); fails where there is none
 	@scripts/bootstrap.sh build
-	PROXIMADB_REQUIRE=gpu $(CARGO) test -p proximadb-gpu --lib
-	PROXIMADB_REQUIRE=gpu $(CARGO) test --lib assemble::gpu
+	PROXIMADB_REQUIRE=gpu$(if $(NVIDIA),$(comma)cuda) $(CARGO) test -p proximadb-gpu --lib
+	PROXIMADB_REQUIRE=gpu$(if $(NVIDIA),$(comma)cuda) $(CARGO) test --lib assemble::gpu
 
 check: ## format, import rules, clippy and docs without warnings
 	@scripts/bootstrap.sh check
@@ -62,7 +65,7 @@ bench-index: ## the index beside hnswlib, faiss, usearch and hnsw_rs: one table,
 
 bench-gpu: ## graph builds with a GPU beside the processor's (BENCH_SCALE, BENCH_GPU=auto|cuda|opencl)
 	@scripts/bootstrap.sh build
-	$(CARGO) bench --bench gpu_build
+	BENCH_GPU=$(or $(BENCH_GPU),$(if $(NVIDIA),cuda,auto)) $(CARGO) bench --bench gpu_build
 
 clean: ## delete build outputs
 	$(CARGO) clean

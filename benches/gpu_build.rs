@@ -126,7 +126,8 @@ impl Random {
 
 fn measure(data: &Data, neighbours: &Arc<dyn Neighbours>, threads: usize) -> Result<(), Box<dyn Error>> {
     let processor = GraphBuilder { params: GraphParams::default(), threads, seed: 1 };
-    let device = KnnBuilder { processor: processor.clone(), neighbours: Arc::clone(neighbours) };
+    let neighbours_of = Arc::clone(neighbours);
+    let device = KnnBuilder { processor: processor.clone(), neighbours: neighbours_of, judged_after: None };
     let farthest = farthest(data, threads);
     let folder = std::env::var("PROXIMADB_BENCH_DIR").map_or_else(|_| std::env::temp_dir(), Into::into);
     let path = folder.join(format!("gpu-build-{}.graph", std::process::id()));

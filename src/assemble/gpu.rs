@@ -28,14 +28,15 @@ pub(super) fn look(config: &IndexConfig, accelerator: &Accelerator) -> Option<Jo
     }
     let accelerator = accelerator.clone();
     let looking = Builder::new().name("gpu".into()).spawn(move || match find(choice) {
-        Ok(device) => accelerator.install(device),
+        // A device that was asked for is used even where the processor is faster.
+        Ok(device) => accelerator.install(device, choice == GpuChoice::Auto),
         Err(why) if choice == GpuChoice::Auto => tracing::info!(why, "graphs are built on the processor"),
         Err(why) => tracing::warn!(why, ?choice, "no such device: graphs are built on the processor"),
     });
     looking.inspect_err(|error| tracing::warn!(%error, "cannot look for a GPU")).ok()
 }
 
-/// The best device that a setting allows, else why there is none.
+/// The best device that a setting allows, ready for work, else why there is none.
 #[cfg(feature = "gpu")]
 pub fn find(choice: GpuChoice) -> Result<Arc<dyn Neighbours>, String> {
     device::find(choice)

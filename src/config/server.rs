@@ -83,8 +83,8 @@ pub struct IndexConfig {
     /// Share of one core that measuring recall takes at most, where collections promise it; 0 measures nothing, so
     /// `ef_search` stays where it is. Default 0.05: a sample that takes a tenth of a second is followed by two without.
     pub recall_share: f64,
-    /// What helps with the graphs of large segments. Default auto: a GPU if there is one, else nothing, which is no
-    /// loss but of time.
+    /// What helps with the graphs of large segments. Default auto: a GPU if there is one, and for graphs that it is
+    /// faster with than the processor; else nothing, which is no loss but of time.
     pub gpu: GpuChoice,
     /// Rows from which on it helps. Default 50000: below that a GPU is hardly got ready when the processor is done.
     pub gpu_rows_min: usize,
@@ -94,7 +94,7 @@ pub struct IndexConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GpuChoice {
-    /// A GPU by CUDA, else one by OpenCL.
+    /// A GPU by CUDA, else one by OpenCL, while it is faster than the processor.
     Auto,
     /// None.
     Off,

@@ -188,7 +188,7 @@ impl<'a> Build<'a> {
     }
 
     /// Adds links `(from, to)`; lists that overflow are pruned.
-    pub(super) fn link_back(&mut self, mut links: Vec<(u32, u32)>) -> Result<(), IndexError> {
+    fn link_back(&mut self, mut links: Vec<(u32, u32)>) -> Result<(), IndexError> {
         links.sort_unstable();
         let mut overflowing: Vec<&[(u32, u32)]> = Vec::new();
         for group in links.chunk_by(|a, b| a.0 == b.0) {

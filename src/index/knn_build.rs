@@ -13,18 +13,20 @@
 //! lifted, so hardly any has one among its nearest (recall 0.91 instead of 0.98 at ef 16 for lengths e^N(0, 0.5), even
 //! with candidates from each of many heads for all rows).
 //!
-//! K1 what comes out is what the processor's build promises (B2, B3), in the same file. K2 a device that fails costs
-//! time alone: the rows are inserted as if it weren't there. Unlike the processor's, a build need not give the same
-//! bytes twice, since devices round differently.
+//! K1 what comes out is what the processor's build promises (B2, B3), in the same file; it depends on the device's
+//! answers but not on the number of threads. K2 a device that fails costs time alone: the rows are inserted as if it
+//! weren't there. Unlike the processor's, a build need not give the same bytes twice, since devices round differently.
 //!
 //! Sources: *CAGRA: Highly Parallel Graph Construction and Approximate Nearest Neighbor Search for GPUs*, Ootomo et
 //! al. (ICDE 2024, arXiv:2308.15136) for a pruned k-nearest-neighbour graph with links back; the pruning is our own
 //! (see `prune`).
-use std::ops::Range;
+use std::cell::Cell;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::graph_build::{GraphBuilder, Order};
 use super::graph_format;
@@ -32,6 +34,7 @@ use super::insert::{Build, ROWS_PER_JOB, Worker, parallel};
 use super::links::NONE;
 use super::near::Near;
 use super::neighbours::{NO_NEIGHBOUR, Neighbours, NeighboursError, Points};
+use super::pace::{Pace, processor_takes};
 use super::prune::ALPHA;
 use super::space::Space;
 use super::{BuildControl, IndexBuilder, IndexError, VectorBlock};
@@ -45,8 +48,10 @@ const HEAD_MIN: usize = 256;
 /// Neighbours within a head: links that lead away, of which a row needs a few.
 const HEAD_K: usize = 32;
 
-/// Links back are made in so many parts.
+/// Links back are made in so many parts at least, and in so many per thread: each part reads all lists, but all links
+/// at once would take more memory than the graph, and parts don't all take equally long.
 const LINK_BACK_PARTS: usize = 8;
+const LINK_BACK_PARTS_PER_THREAD: usize = 4;
 
 /// Builds the graph of one segment with a device's help.
 #[derive(Clone)]
@@ -55,6 +60,9 @@ pub struct KnnBuilder {
     pub processor: GraphBuilder,
     /// Finds near rows.
     pub neighbours: Arc<dyn Neighbours>,
+    /// The device is given up if it turns out to take longer than the processor would, once it has worked for so long.
+    /// None: it may take as long as it takes.
+    pub judged_after: Option<Duration>,
 }
 
 impl IndexBuilder for KnnBuilder {
@@ -70,34 +78,53 @@ impl KnnBuilder {
             return order.insert_into(build);
         }
         let before = build.control.done.load(Ordering::Relaxed);
-        match self.links_to_near(build, order) {
+        let limit = self.judged_after.map(|_| processor_takes(build, &order.rows));
+        let device = self.neighbours.name();
+        let why = match self.links_to_near(build, order, limit) {
             Ok(lists) => {
                 metrics::counter!("proximadb_gpu_builds_total").increment(1);
-                link_both_ways(build, &order.rows, &lists)
+                return link_both_ways(build, &lists);
             }
-            Err(Stopped::Index(error)) => Err(error),
+            Err(Stopped::Index(error)) => return Err(error),
             Err(Stopped::Device(error)) => {
-                metrics::counter!("proximadb_gpu_fallbacks_total").increment(1);
-                let device = self.neighbours.name();
                 tracing::warn!(device, %error, "a graph is built on the processor instead");
-                build.control.done.store(before, Ordering::Relaxed);
-                order.insert_into(build)
+                "failed"
             }
-        }
+            Err(Stopped::Slower { by }) => {
+                let (rows, times) = (order.rows.len(), (10.0 * by).round() / 10.0);
+                tracing::info!(
+                    device,
+                    rows,
+                    times,
+                    "slower than the processor, which builds the graph instead"
+                );
+                "slower"
+            }
+        };
+        metrics::counter!("proximadb_gpu_fallbacks_total", "why" => why).increment(1);
+        build.control.done.store(before, Ordering::Relaxed);
+        order.insert_into(build)
     }
 
-    /// Each row's links before others link back.
-    fn links_to_near(&self, build: &mut Build<'_>, order: &Order) -> Result<Lists, Stopped> {
+    /// Each row's links before others link back. The device may take no longer than `limit`.
+    fn links_to_near(
+        &self,
+        build: &mut Build<'_>,
+        order: &Order,
+        limit: Option<Duration>,
+    ) -> Result<Lists, Stopped> {
         let count = order.rows.len();
+        // Comparisons grow with the square of the rows.
+        let limit_of = |size: usize| limit.map(|limit| limit.mul_f64((size as f64 / count as f64).powi(2)));
         let sizes = std::iter::successors(Some(count / HEAD_STEP), |size| Some(size / HEAD_STEP));
         let heads: Vec<Head> = sizes
             .take_while(|&size| size >= HEAD_MIN)
-            .map(|size| self.head(build, &order.rows[..size]))
+            .map(|size| self.head(build, &order.rows[..size], limit_of(size)))
             .collect::<Result<_, _>>()?;
         let mut lists = Lists::empty(build.space.len(), build.links_first());
         let k = build.ef.min(self.neighbours.k_max()).max(1);
         let mut answered = 0;
-        self.each(build, &order.rows, k, |build, first, found| {
+        self.each(build, &order.rows, k, limit, |build, first, found| {
             let candidates = |position: usize, into: &mut Vec<u32>| {
                 let near = &found[(position - first) * k..][..k];
                 let far = heads.iter().filter_map(|head| head.of(position)).flatten();
@@ -117,22 +144,24 @@ impl KnnBuilder {
     }
 
     /// The nearest rows within a head of the order.
-    fn head(&self, build: &mut Build<'_>, rows: &[u32]) -> Result<Head, Stopped> {
+    fn head(&self, build: &mut Build<'_>, rows: &[u32], limit: Option<Duration>) -> Result<Head, Stopped> {
         let k = HEAD_K.min(self.neighbours.k_max());
         let mut lists = Vec::with_capacity(rows.len() * k);
-        self.each(build, rows, k, |_, _, found| {
+        self.each(build, rows, k, limit, |_, _, found| {
             lists.extend_from_slice(found);
             Ok(())
         })?;
         Ok(Head { k, lists })
     }
 
-    /// Asks the device about `rows`, and works on what it has found while it goes on.
+    /// Asks the device about `rows`, and works on what it has found while it goes on. Whoever of the two fails ends it
+    /// for both.
     fn each(
         &self,
         build: &mut Build<'_>,
         rows: &[u32],
         k: usize,
+        limit: Option<Duration>,
         mut work: impl FnMut(&mut Build<'_>, usize, &[u32]) -> Result<(), IndexError>,
     ) -> Result<(), Stopped> {
         let (space, control) = (build.space, build.control);
@@ -148,24 +177,46 @@ impl KnnBuilder {
         let (send, receive) = crossbeam_channel::bounded::<(usize, Vec<u32>)>(1);
         thread::scope(|scope| {
             let asking = scope.spawn(move || {
-                self.neighbours.nearest(&points, k, &control.cancelled, &mut |first, found| {
-                    // Nobody listens any more: `work` has failed, which is told below.
-                    let _ = send.send((first, found.to_vec()));
-                })
+                let (started, mut slower) = (Instant::now(), None);
+                let mut pace = limit.zip(self.judged_after).map(|(limit, after)| Pace::new(limit, after));
+                // While nobody takes what it has found the device has nothing to do.
+                let idle = Cell::new(Duration::ZERO);
+                let mut go_on = |part: f64| {
+                    let worked = started.elapsed().saturating_sub(idle.get());
+                    slower = slower.or(pace.as_mut().and_then(|pace| pace.too_slow(worked, part)));
+                    go_on_if(slower.is_none() && !control.cancelled.load(Ordering::Relaxed))
+                };
+                let mut found = |first: usize, found: &[u32]| {
+                    let waiting = Instant::now();
+                    let sent = send.send((first, found.to_vec()));
+                    idle.set(idle.get() + waiting.elapsed());
+                    go_on_if(sent.is_ok()) // else `work` has failed, and nobody listens
+                };
+                let outcome = self.neighbours.nearest(&points, k, &mut go_on, &mut found);
+                match slower.zip(limit) {
+                    Some((whole, limit)) => {
+                        Err(Stopped::Slower { by: whole.as_secs_f64() / limit.as_secs_f64().max(1e-9) })
+                    }
+                    None => outcome.map_err(|error| match error {
+                        NeighboursError::Cancelled => Stopped::Index(IndexError::Cancelled),
+                        NeighboursError::Failed(error) => Stopped::Device(error),
+                    }),
+                }
             });
-            let mut outcome = Ok(());
-            for (first, found) in &receive {
-                outcome = outcome.and_then(|()| check(rows.len(), first, k, &found));
-                outcome = outcome.and_then(|()| work(build, first, &found).map_err(Stopped::Index));
-            }
-            match asking.join() {
-                Ok(Ok(())) => outcome,
-                Ok(Err(NeighboursError::Cancelled)) => Err(Stopped::Index(IndexError::Cancelled)),
-                Ok(Err(NeighboursError::Failed(error))) => Err(Stopped::Device(error)),
-                Err(_) => Err(Stopped::Device("the thread that asks it panicked".into())),
-            }
+            // It takes the receiver with it, so that nobody waits to send.
+            let worked = receive.into_iter().try_for_each(|(first, found)| {
+                check(rows.len(), first, k, &found)?;
+                work(build, first, &found).map_err(Stopped::Index)
+            });
+            let asked = asking.join();
+            worked?;
+            asked.unwrap_or_else(|_| Err(Stopped::Device("the thread that asks it panicked".into())))
         })
     }
+}
+
+fn go_on_if(so: bool) -> ControlFlow<()> {
+    if so { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 /// Positions from a device are not believed before they were looked at: a wrong one would be a panic here.
@@ -222,23 +273,74 @@ fn prune_each(
     Ok(())
 }
 
-/// Makes the lists links, and links back.
-fn link_both_ways(build: &mut Build<'_>, rows: &[u32], lists: &Lists) -> Result<(), IndexError> {
-    rows.iter().for_each(|&row| build.links.set(row, lists.of(row)));
-    let count = build.space.len();
-    // A part of the targets at a time: all links at once would take more memory than the graph.
-    for targets in (0..count).step_by(count.div_ceil(LINK_BACK_PARTS).max(1)) {
-        let targets = targets as u32..(targets + count.div_ceil(LINK_BACK_PARTS)) as u32;
-        let mut back = Vec::new();
-        for row in 0..count as u32 {
-            let there = lists.of(row).iter().filter(|&target| targets.contains(target));
-            back.extend(
-                there.filter(|&&target| !lists.of(target).contains(&row)).map(|&target| (target, row)),
-            );
+/// Makes the lists links, and links back: to a row lead its own links and those of the rows that link to it, pruned
+/// where they are too many. A part of the rows at a time; what comes out doesn't depend on the parts.
+fn link_both_ways(build: &mut Build<'_>, lists: &Lists) -> Result<(), IndexError> {
+    let (space, control, links_max) = (build.space, build.control, build.links_max);
+    let count = space.len();
+    let parts = LINK_BACK_PARTS.max(LINK_BACK_PARTS_PER_THREAD * build.workers.len());
+    let each = count.div_ceil(parts).max(1);
+    let (slots, slots_per_node) = build.links.parts_mut(each);
+    let jobs = (0..count as u32).step_by(each).zip(slots);
+    parallel(&mut build.workers, control, jobs, count, |worker, (first, slots)| {
+        let back = Back::to(first..first + (slots.len() / slots_per_node) as u32, lists);
+        for (at, slots) in slots.chunks_mut(slots_per_node).enumerate() {
+            if at.is_multiple_of(ROWS_PER_JOB) && control.cancelled.load(Ordering::Relaxed) {
+                return Err(IndexError::Cancelled);
+            }
+            let row = first + at as u32;
+            let own = lists.of(row);
+            let ids = &mut worker.scratch.ids;
+            ids.clear();
+            ids.extend_from_slice(own);
+            ids.extend(back.of(at).iter().filter(|from| !own.contains(from)));
+            if ids.len() <= links_max {
+                slots[..ids.len()].copy_from_slice(ids);
+                continue;
+            }
+            worker.aim_at_ids(space, row);
+            let Worker { pruner, candidates, kept, .. } = worker;
+            pruner.prune(space, candidates, links_max, ALPHA, kept);
+            slots[..kept.len()].copy_from_slice(kept);
         }
-        build.link_back(back)?;
+        Ok(())
+    })
+}
+
+/// Who links to the rows of a range.
+struct Back {
+    /// Where those that link to a row end in `from`.
+    ends: Vec<usize>,
+    /// Row by row, rising.
+    from: Vec<u32>,
+}
+
+impl Back {
+    /// Counting sort of the links by the row they lead to.
+    fn to(rows: Range<u32>, lists: &Lists) -> Back {
+        let place = |&to: &u32| rows.contains(&to).then(|| (to - rows.start) as usize);
+        // Where each row's next one goes: first its start, at last its end.
+        let mut ends = vec![0; rows.len() + 1];
+        lists.slots.iter().filter_map(place).for_each(|at| ends[at + 1] += 1);
+        let mut sum = 0;
+        for end in &mut ends {
+            sum += *end;
+            *end = sum;
+        }
+        let mut from = vec![NONE; sum];
+        for (row, list) in (0..).zip(lists.slots.chunks(lists.width)) {
+            for at in list.iter().filter_map(place) {
+                from[ends[at]] = row;
+                ends[at] += 1;
+            }
+        }
+        Back { ends, from }
     }
-    Ok(())
+
+    fn of(&self, at: usize) -> &[u32] {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.from[start..self.ends[at]]
+    }
 }
 
 /// Links by row, before others link back.
@@ -277,4 +379,38 @@ enum Stopped {
     Index(IndexError),
     /// The device: the processor goes on alone.
     Device(Box<dyn std::error::Error + Send + Sync>),
+    /// The device takes so many times as long as the processor, which goes on alone.
+    Slower {
+        /// How many.
+        by: f64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn who_links_to_a_row_is_known_whatever_the_range(
+            links in prop::collection::vec(prop::collection::vec(0u32..30, 0..5), 30),
+            start in 0u32..30,
+            len in 0u32..31,
+        ) {
+            let mut lists = Lists::empty(30, 5);
+            for (slots, links) in lists.slots.chunks_mut(5).zip(&links) {
+                slots[..links.len()].copy_from_slice(links);
+            }
+            let rows = start..(start + len).min(30);
+            let back = Back::to(rows.clone(), &lists);
+            for (at, to) in rows.enumerate() {
+                let from = (0u32..).zip(&links).flat_map(|(row, links)| {
+                    links.iter().filter(|&&link| link == to).map(move |_| row)
+                });
+                prop_assert_eq!(back.of(at), from.collect::<Vec<u32>>());
+            }
+        }
+    }
 }

@@ -232,6 +232,11 @@ impl LinksMut {
         empty.fill(NONE);
     }
 
+    /// The slots of `nodes` nodes at a time, a list after the other; and how many slots a node has.
+    pub(super) fn parts_mut(&mut self, nodes: usize) -> (impl Iterator<Item = &mut [u32]>, usize) {
+        (self.slots.chunks_mut(nodes * self.slots_per_node), self.slots_per_node)
+    }
+
     /// Adds to a node's list if there is room for all; tells whether there was.
     pub(super) fn append(&mut self, row: u32, neighbours: impl ExactSizeIterator<Item = u32>) -> bool {
         let used = self.view().of(row).len();

@@ -34,6 +34,7 @@ mod merged_tests;
 mod near;
 mod neighbours;
 mod open;
+mod pace;
 mod prune;
 #[cfg(test)]
 mod quantizer_tests;

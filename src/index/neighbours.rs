@@ -1,5 +1,5 @@
 //! A device that finds near rows, as graph builds see it.
-use std::sync::atomic::AtomicBool;
+use std::ops::ControlFlow;
 
 /// In a list where there are fewer neighbours than were asked for.
 pub const NO_NEIGHBOUR: u32 = u32::MAX;
@@ -24,6 +24,8 @@ pub struct Points<'a> {
 /// * `nearest` hands to `found`, in order, the position of the first of some points and for each of them a list of `k`
 ///   positions of other points below `among`, nearest first, [`NO_NEIGHBOUR`] where there are fewer.
 /// * Which of nearly equal distances comes first is not said; a list without a near point now and then does no harm.
+/// * `go_on` is told the part of the comparisons that is done, again and again, 0 while it waits for the device. Once
+///   one of the two breaks, nothing more is computed, and the outcome is `Cancelled`.
 /// * It may fail after some points were reported, and must not panic.
 pub trait Neighbours: Send + Sync {
     /// What does it, for logs.
@@ -37,15 +39,15 @@ pub trait Neighbours: Send + Sync {
         &self,
         points: &Points<'_>,
         k: usize,
-        cancelled: &AtomicBool,
-        found: &mut dyn FnMut(usize, &[u32]),
+        go_on: &mut dyn FnMut(f64) -> ControlFlow<()>,
+        found: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
     ) -> Result<(), NeighboursError>;
 }
 
 /// Why there are no neighbours.
 #[derive(Debug, thiserror::Error)]
 pub enum NeighboursError {
-    /// Somebody asked for it.
+    /// The caller asked for it.
     #[error("cancelled")]
     Cancelled,
     /// The device, its driver, or its memory.

@@ -11,10 +11,15 @@ use crate::{Device, GpuError};
 ///   position in the lower; `u64::MAX` where there are fewer.
 /// * `compare` puts into the lists of a tile's queries what is nearer among its rows; a point is not its own
 ///   neighbour. Distances that are no numbers, or infinite, count for nothing.
+/// * What is asked for is done in that order. `compare` may return before it is done, and its failure be told by a
+///   later call.
 /// * After an error the device may be used again from `begin` on, or be given up.
 pub trait KnnBackend: Send {
     /// Which device it is.
     fn device(&self) -> &Device;
+
+    /// What computes products.
+    fn products(&self) -> Products;
 
     /// What may be allocated now.
     fn limits(&self) -> Result<Limits, GpuError>;
@@ -28,14 +33,26 @@ pub trait KnnBackend: Send {
     /// Empties the lists.
     fn clear(&mut self) -> Result<(), GpuError>;
 
-    /// Compares all queries of a tile with all its rows.
+    /// Has all queries of a tile compared with all its rows.
     fn compare(&mut self, tile: &Tile) -> Result<(), GpuError>;
+
+    /// Waits until all that was asked for is done.
+    fn wait(&mut self) -> Result<(), GpuError>;
 
     /// Waits for what was asked for and reads the lists of places in slot 0.
     fn read(&mut self, queries: Range<usize>, lists: &mut [u64]) -> Result<(), GpuError>;
 
     /// Frees what was allocated.
     fn end(&mut self);
+}
+
+/// What computes products, which is most of the work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Products {
+    /// A library or a kernel.
+    pub by: &'static str,
+    /// Why nothing faster does.
+    pub slow_because: Option<String>,
 }
 
 /// Device memory that may be used.

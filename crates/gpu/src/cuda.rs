@@ -1,6 +1,7 @@
 //! Devices by CUDA: the driver, NVRTC for our kernels, cuBLAS for products where it is installed.
 //!
 //! The bindings panic at the first call of a library that isn't there, so each is looked for before.
+use std::ffi::CString;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,11 +13,14 @@ use cudarc::driver::sys::CUdevice_attribute::{
     CU_DEVICE_ATTRIBUTE_INTEGRATED,
 };
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaSlice, CudaStream, DriverError, LaunchConfig, PushKernelArg,
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DriverError, LaunchConfig, PushKernelArg,
 };
-use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use cudarc::nvrtc::result::{NvrtcError, compile_program, create_program, destroy_program};
+use cudarc::nvrtc::sys::{nvrtcGetCUBIN, nvrtcGetCUBINSize};
+use cudarc::nvrtc::{CompileOptions, Ptx, compile_ptx_with_opts};
 
-use crate::backend::{Limits, Shape, Tile};
+use crate::backend::{Limits, Products, Shape, Tile};
+use crate::gpu::guarded;
 use crate::quiet::Quiet;
 use crate::{Device, GpuError, Kind, KnnBackend};
 
@@ -49,13 +53,16 @@ pub(crate) fn devices() -> Result<Vec<Device>, GpuError> {
     if !driver {
         return Err(GpuError::NoLibrary { library: "libcuda.so", package: "NVIDIA's driver" });
     }
-    let count = CudaContext::device_count().map_err(failed("count devices"))?;
+    let count = count()?;
     if count > 0 && !nvrtc {
         return Err(GpuError::NoLibrary { library: "libnvrtc.so", package: "NVRTC of the CUDA toolkit" });
     }
-    (0..usize::try_from(count).unwrap_or(0))
-        .map(|index| describe(index).map_err(failed("ask a device what it is")))
-        .collect()
+    (0..count).map(|index| describe(index).map_err(failed("ask a device what it is"))).collect()
+}
+
+fn count() -> Result<usize, GpuError> {
+    let count = CudaContext::device_count().map_err(failed("count devices"))?;
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// Without a context, which would take memory of a device that may never be used.
@@ -96,8 +103,8 @@ struct Memory {
 pub(crate) struct Cuda {
     device: Device,
     memory: Option<Memory>,
-    /// Else our own kernel makes the products.
-    blas: Option<Quiet<CudaBlas>>,
+    /// Else our own kernel makes the products, and this is why.
+    blas: Result<Quiet<CudaBlas>, GpuError>,
     dots: CudaFunction,
     select: CudaFunction,
     clear: CudaFunction,
@@ -107,10 +114,14 @@ pub(crate) struct Cuda {
 
 impl Cuda {
     pub(crate) fn open(device: &Device) -> Result<Cuda, GpuError> {
-        let [.., blas] = libraries();
+        if device.index >= count()? {
+            return Err(GpuError::NoDevice { kind: Kind::Cuda });
+        }
         let context = CudaContext::new(device.index).map_err(failed("make a context"))?;
+        // Else whoever waits for the device keeps a core busy. Drivers before 12.1 can't be asked for it.
+        let _ = guarded(|| context.set_blocking_synchronize().map_err(failed("set how to wait")));
         let stream = context.default_stream();
-        let module = context.load_module(compile()?).map_err(failed("load kernels"))?;
+        let module = load(&context)?;
         let kernel = |name| module.load_function(name).map_err(failed("find a kernel"));
         Ok(Cuda {
             device: device.clone(),
@@ -118,7 +129,7 @@ impl Cuda {
             dots: kernel("dots")?,
             select: kernel("select_nearest")?,
             clear: kernel("clear_lists")?,
-            blas: if blas { Some(make_blas(&stream)?) } else { None },
+            blas: guarded(|| make_blas(&stream)),
             stream,
             context,
         })
@@ -127,7 +138,7 @@ impl Cuda {
     /// Our own kernel: where cuBLAS isn't installed, and to compare with it.
     #[cfg(test)]
     pub(crate) fn without_blas(mut self) -> Cuda {
-        self.blas = None;
+        self.blas = Err(no_blas());
         self
     }
 
@@ -136,26 +147,77 @@ impl Cuda {
     }
 }
 
-/// PTX for the oldest devices that NVRTC knows; the driver makes code of it for the one that is there.
-fn compile() -> Result<cudarc::nvrtc::Ptx, GpuError> {
-    let options = vec![format!("-DSELECT_THREADS={SELECT_THREADS}"), format!("-DSELECT_SIZE={SELECT_SIZE}")];
-    let options = CompileOptions { options, ..CompileOptions::default() };
+/// The kernels: as code for this device, which a driver takes from any toolkit of its major version. NVRTC doesn't know
+/// all devices; for others there is PTX, of which the driver makes code itself if it is no older than the toolkit.
+fn load(context: &Arc<CudaContext>) -> Result<Arc<CudaModule>, GpuError> {
+    let load = |image| context.load_module(image).map_err(failed("load kernels"));
+    let (major, minor) = context.compute_capability().map_err(failed("ask a device what it is"))?;
+    guarded(|| load(Ptx::from_binary(cubin(major, minor)?))).or_else(|cubin| {
+        ptx().and_then(load).map_err(|ptx| {
+            let reason = format!("as PTX: {ptx}; for compute capability {major}.{minor}: {cubin}");
+            GpuError::Driver { kind: Kind::Cuda, doing: "load kernels", reason }
+        })
+    })
+}
+
+fn options() -> Vec<String> {
+    vec![format!("-DSELECT_THREADS={SELECT_THREADS}"), format!("-DSELECT_SIZE={SELECT_SIZE}")]
+}
+
+/// PTX for the oldest devices that NVRTC knows.
+fn ptx() -> Result<Ptx, GpuError> {
+    let options = CompileOptions { options: options(), ..CompileOptions::default() };
     compile_ptx_with_opts(SOURCE, options).map_err(GpuError::of(Kind::Cuda, "compile kernels"))
 }
 
-/// Do the kernels compile, where NVRTC is installed? It needs no device.
+/// Code for devices of a compute capability.
+fn cubin(major: i32, minor: i32) -> Result<Vec<u8>, GpuError> {
+    let source = CString::new(SOURCE).map_err(GpuError::of(Kind::Cuda, "compile kernels"))?;
+    let options = [options(), vec![format!("--gpu-architecture=sm_{major}{minor}")]].concat();
+    let program = create_program(&source, None).map_err(GpuError::of(Kind::Cuda, "compile kernels"))?;
+    let compile = || -> Result<Vec<u8>, NvrtcError> {
+        // SAFETY: the program was just made, its source is alive, and it is destroyed below; the code is written to
+        // as many bytes as NVRTC says that it has.
+        unsafe {
+            compile_program(program, &options)?;
+            let mut bytes = 0;
+            nvrtcGetCUBINSize(program, &raw mut bytes).result()?;
+            let mut code = vec![0u8; bytes];
+            nvrtcGetCUBIN(program, code.as_mut_ptr().cast()).result()?;
+            Ok(code)
+        }
+    };
+    let outcome = guarded(|| compile().map_err(GpuError::of(Kind::Cuda, "compile kernels")));
+    // SAFETY: made above, destroyed nowhere else.
+    let _ = unsafe { destroy_program(program) };
+    match outcome? {
+        code if code.is_empty() => Err(GpuError::of(Kind::Cuda, "compile kernels")("no code came out")),
+        code => Ok(code),
+    }
+}
+
+/// What comes out where NVRTC is installed: PTX, and code for some devices. It needs none.
 #[cfg(test)]
-pub(crate) fn try_compile() -> Result<(), GpuError> {
+pub(crate) fn try_compile(capabilities: &[(i32, i32)]) -> Result<Vec<Vec<u8>>, GpuError> {
     let [_, nvrtc, _] = libraries();
     if !nvrtc {
         return Err(GpuError::NoLibrary { library: "libnvrtc.so", package: "NVRTC of the CUDA toolkit" });
     }
-    compile().map(|_| ())
+    ptx()?;
+    capabilities.iter().map(|&(major, minor)| cubin(major, minor)).collect()
+}
+
+fn no_blas() -> GpuError {
+    GpuError::NoLibrary { library: "libcublas.so", package: "cuBLAS of the CUDA toolkit" }
 }
 
 /// Products of numbers rounded to TF32's 11 bits: eight times as fast as f32 where there are tensor cores. Points are
 /// centred, so of a distance between unit vectors it costs some 1e-4, and lists are ordered again by the caller.
 fn make_blas(stream: &Arc<CudaStream>) -> Result<Quiet<CudaBlas>, GpuError> {
+    let [.., blas] = libraries();
+    if !blas {
+        return Err(no_blas());
+    }
     let blas = CudaBlas::new(Arc::clone(stream)).map_err(GpuError::of(Kind::Cuda, "start cuBLAS"))?;
     let blas = Quiet::new(blas);
     // SAFETY: the handle is alive.
@@ -167,6 +229,13 @@ fn make_blas(stream: &Arc<CudaStream>) -> Result<Quiet<CudaBlas>, GpuError> {
 impl KnnBackend for Cuda {
     fn device(&self) -> &Device {
         &self.device
+    }
+
+    fn products(&self) -> Products {
+        match &self.blas {
+            Ok(_) => Products { by: "cuBLAS in TF32", slow_because: None },
+            Err(why) => Products { by: "our own kernel", slow_because: Some(why.to_string()) },
+        }
     }
 
     fn limits(&self) -> Result<Limits, GpuError> {
@@ -234,7 +303,7 @@ impl KnnBackend for Cuda {
         let [row_at, row_count, row_first] =
             [tile.rows.start, tile.rows.len(), tile.rows_first].map(|x| x as u32);
         match &self.blas {
-            Some(blas) => {
+            Ok(blas) => {
                 // Its matrices lie by columns: a line of components is a column, a line of products too.
                 let config = GemmConfig {
                     transa: cublasOperation_t::CUBLAS_OP_T,
@@ -254,7 +323,7 @@ impl KnnBackend for Cuda {
                 unsafe { blas.gemm(config, &a, &b, products) }
                     .map_err(GpuError::of(Kind::Cuda, "multiply by cuBLAS"))?;
             }
-            None => {
+            Err(_) => {
                 let mut launch = self.stream.launch_builder(&self.dots);
                 launch.arg(&queries.points).arg(&rows.points).arg(&mut *products).arg(&dim).arg(&stride);
                 launch.arg(&query_at).arg(&query_count).arg(&row_at).arg(&row_count);
@@ -273,6 +342,10 @@ impl KnnBackend for Cuda {
         // SAFETY: the arguments are the kernel's, in its order and types. It reads the products that were just made,
         // squares of places in slots, and reads and writes the lists of the queries.
         unsafe { launch.launch(grid(query_count, 1, SELECT_THREADS)) }.map_err(failed("start kernels"))?;
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), GpuError> {
         self.finish()
     }
 
@@ -285,7 +358,10 @@ impl KnnBackend for Cuda {
     }
 
     fn end(&mut self) {
-        self.memory = None;
+        if self.memory.take().is_some() {
+            // What was dropped lies in the driver's pool until the stream is waited for.
+            let _ = self.finish();
+        }
     }
 }
 

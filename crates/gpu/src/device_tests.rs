@@ -1,7 +1,7 @@
 //! Devices beside the reference. OpenCL runs on whatever is there, a processor too; CUDA where there is a card.
 #![allow(clippy::unwrap_used)]
 use std::io::Write;
-use std::sync::atomic::AtomicBool;
+use std::ops::ControlFlow;
 
 use crate::backend::Limits;
 use crate::cuda::{self, Cuda};
@@ -22,7 +22,8 @@ fn skip<T>(service: &str, why: &str) -> Option<T> {
     None
 }
 
-/// The best device of a kind, if there is one. `PROXIMADB_REQUIRE=gpu` wants a card of any kind.
+/// The best device of a kind, if there is one. `PROXIMADB_REQUIRE=gpu` wants a card of any kind, `cuda` or `opencl` one
+/// of that kind.
 fn device(kind: Kind) -> Option<Device> {
     let found = detect();
     let why: Vec<String> = found.missing.iter().map(|(kind, why)| format!("{kind}: {why}")).collect();
@@ -35,6 +36,8 @@ fn device(kind: Kind) -> Option<Device> {
         None => skip(kind.name(), &why.join("; ")),
     }
 }
+
+const GO: ControlFlow<()> = ControlFlow::Continue(());
 
 /// Rows around centres away from the origin, the same each time.
 struct Rows {
@@ -74,9 +77,10 @@ impl Rows {
         let points =
             Points { count: self.count(), among: self.count(), dim: self.dim, threads: 2, copy: &copy };
         let mut all = Vec::new();
-        tiles::nearest(backend, &points, k, limits, &AtomicBool::new(false), &mut |first, lists| {
+        tiles::nearest(backend, &points, k, limits, &mut |_| GO, &mut |first, lists| {
             assert_eq!(first * k, all.len());
             all.extend_from_slice(lists);
+            GO
         })
         .unwrap();
         all
@@ -148,8 +152,9 @@ fn cuda_finds_what_the_reference_finds() {
 /// What compiles here is all that can be said of CUDA's kernels without a card; their logic is OpenCL's.
 #[test]
 fn cuda_kernels_compile() {
-    match cuda::try_compile() {
-        Ok(()) => {}
+    // Compute capabilities that all toolkits know that we load: 12 and 13.
+    match cuda::try_compile(&[(8, 0), (9, 0)]) {
+        Ok(codes) => assert!(codes.iter().all(|code| code.starts_with(b"\x7fELF"))),
         Err(why @ GpuError::NoLibrary { .. }) => {
             skip::<()>("nvrtc", &why.to_string());
         }
@@ -160,33 +165,66 @@ fn cuda_kernels_compile() {
 /// G4: each build tries again, and a device that fails is not the end.
 #[test]
 fn a_device_without_room_says_so_and_serves_the_next() {
-    let Some(device) = device(Kind::OpenCl) else { return };
     let rows = Rows::new(500, 20);
     let copy = |at: usize, out: &mut [f32]| out.copy_from_slice(&rows.values[at * 20..][..20]);
     let points = Points { count: 500, among: 500, dim: 20, threads: 1, copy: &copy };
-    let go = AtomicBool::new(false);
-    let small = Gpu::with_memory(device.clone(), 10_000);
-    let outcome = small.nearest(&points, 5, &go, &mut |_, _| {});
-    assert!(matches!(outcome, Err(GpuError::NoMemory { .. })), "{outcome:?}");
-    let gpu = Gpu::new(device.clone());
-    assert!(matches!(gpu.nearest(&points, 300, &go, &mut |_, _| {}), Err(GpuError::Count { .. })));
-    let outcome = gpu.nearest(&points, 5, &go, &mut |_, _| panic!("the caller's fault"));
-    assert!(matches!(outcome, Err(GpuError::Panicked(_))), "{outcome:?}");
-    let mut lists = 0;
-    gpu.nearest(&points, 5, &go, &mut |_, found| lists += found.len() / 5).unwrap();
-    assert_eq!(lists, 500);
-    let missing = Gpu::new(Device { index: 99, ..device });
-    let outcome = missing.nearest(&points, 5, &go, &mut |_, _| {});
-    assert!(matches!(outcome, Err(GpuError::NoDevice { .. })), "{outcome:?}");
+    for device in [Kind::Cuda, Kind::OpenCl].into_iter().filter_map(device) {
+        let small = Gpu::with_memory(device.clone(), 10_000);
+        let outcome = small.nearest(&points, 5, &mut |_| GO, &mut |_, _| GO);
+        assert!(matches!(outcome, Err(GpuError::NoMemory { .. })), "{outcome:?}");
+        let gpu = Gpu::new(device.clone());
+        assert!(!gpu.open().unwrap().by.is_empty());
+        let outcome = gpu.nearest(&points, 300, &mut |_| GO, &mut |_, _| GO);
+        assert!(matches!(outcome, Err(GpuError::Count { .. })), "{outcome:?}");
+        let outcome = gpu.nearest(&points, 5, &mut |_| GO, &mut |_, _| panic!("the caller's fault"));
+        assert!(matches!(outcome, Err(GpuError::Panicked(_))), "{outcome:?}");
+        let mut lists = 0;
+        let mut count = |_: usize, found: &[u32]| {
+            lists += found.len() / 5;
+            GO
+        };
+        gpu.nearest(&points, 5, &mut |_| GO, &mut count).unwrap();
+        assert_eq!(lists, 500);
+        let missing = Gpu::new(Device { index: 99, ..device });
+        assert!(matches!(missing.open(), Err(GpuError::NoDevice { .. })));
+        let outcome = missing.nearest(&points, 5, &mut |_| GO, &mut |_, _| GO);
+        assert!(matches!(outcome, Err(GpuError::NoDevice { .. })), "{outcome:?}");
+    }
 }
 
 /// More than the driver gives: its error, not an abort.
 #[test]
 fn memory_that_the_driver_refuses_is_an_error() {
-    let Some(device) = device(Kind::OpenCl) else { return };
+    for device in [Kind::Cuda, Kind::OpenCl].into_iter().filter_map(device) {
+        let mut backend = device.open().unwrap();
+        let huge =
+            crate::Shape { dim: 16, k: 1, slots: 1, slot_points: 1 << 44, tile_queries: 64, tile_rows: 64 };
+        let outcome = backend.begin(huge).and_then(|()| backend.upload(0, 0, &[0.0; 16], &[0.0]));
+        assert!(matches!(outcome, Err(GpuError::Driver { .. })), "{outcome:?}");
+    }
+}
+
+/// What a build has let go of is there for the next one, and for others that use the device.
+#[test]
+fn memory_is_given_back() {
+    let Some(device) = device(Kind::Cuda) else { return };
     let mut backend = device.open().unwrap();
-    let huge =
-        crate::Shape { dim: 16, k: 1, slots: 1, slot_points: 1 << 44, tile_queries: 64, tile_rows: 64 };
-    let outcome = backend.begin(huge).and_then(|()| backend.upload(0, 0, &[0.0; 16], &[0.0]));
-    assert!(matches!(outcome, Err(GpuError::Driver { .. })), "{outcome:?}");
+    let rows = Rows::new(500, 20);
+    // The first run loads what stays.
+    let limits = backend.limits().unwrap();
+    rows.nearest(backend.as_mut(), 5, limits);
+    let first = backend.limits().unwrap().bytes;
+    let shape = crate::Shape {
+        dim: 16,
+        k: 1,
+        slots: 1,
+        slot_points: 1 << 23, // half a gigabyte
+        tile_queries: 64,
+        tile_rows: 64,
+    };
+    backend.begin(shape).unwrap();
+    let taken = backend.limits().unwrap().bytes;
+    backend.end();
+    let after = backend.limits().unwrap().bytes;
+    assert!(taken < first && after > taken + (256 << 20), "{first}, {taken}, {after} bytes are free");
 }

@@ -1,16 +1,16 @@
 //! One device, shared by all builds of the process: one at a time.
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use crate::backend::Limits;
+use crate::backend::{Limits, Products};
 use crate::{Device, GpuError, KnnBackend, Points, tiles};
 
 /// Between two looks whether the device is free.
 const WAIT: Duration = Duration::from_millis(10);
 
-/// A device, opened when it is first needed.
+/// A device, opened when somebody asks for it or when it is first needed.
 pub struct Gpu {
     device: Device,
     bytes_max: usize,
@@ -39,25 +39,29 @@ impl Gpu {
         &self.device
     }
 
+    /// Gets the device ready, unless it is: a second or two of context, kernels and libraries. Says what will compute
+    /// products.
+    pub fn open(&self) -> Result<Products, GpuError> {
+        let mut backend = self.backend.lock().unwrap_or_else(PoisonError::into_inner);
+        guarded(|| Ok(self.opened(&mut backend)?.products()))
+    }
+
     /// See [`tiles::nearest`]. Waits while another build has the device. After a failure the device is opened anew
     /// the next time.
     pub fn nearest(
         &self,
         points: &Points<'_>,
         k: usize,
-        cancelled: &AtomicBool,
-        found: &mut dyn FnMut(usize, &[u32]),
+        go_on: &mut dyn FnMut(f64) -> ControlFlow<()>,
+        found: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
     ) -> Result<(), GpuError> {
-        let mut backend = self.lock(cancelled)?;
+        let mut backend = self.lock(go_on)?;
         let outcome = guarded(|| {
-            let backend = match &mut *backend {
-                Some(backend) => backend,
-                none => none.insert(self.device.open()?),
-            };
+            let backend = self.opened(&mut backend)?;
             let Limits { bytes, buffer_bytes } = backend.limits()?;
             let limits =
                 Limits { bytes: bytes.min(self.bytes_max), buffer_bytes: buffer_bytes.min(self.bytes_max) };
-            tiles::nearest(backend.as_mut(), points, k, limits, cancelled, found)
+            tiles::nearest(backend, points, k, limits, go_on, found)
         });
         if matches!(outcome, Err(GpuError::Driver { .. } | GpuError::Panicked(_))) {
             let lost = backend.take();
@@ -69,14 +73,26 @@ impl Gpu {
         outcome
     }
 
-    fn lock(&self, cancelled: &AtomicBool) -> Result<MutexGuard<'_, Option<Box<dyn KnnBackend>>>, GpuError> {
+    fn opened<'a>(
+        &self,
+        backend: &'a mut Option<Box<dyn KnnBackend>>,
+    ) -> Result<&'a mut dyn KnnBackend, GpuError> {
+        let backend = match backend {
+            Some(backend) => backend,
+            none => none.insert(self.device.open()?),
+        };
+        Ok(backend.as_mut())
+    }
+
+    fn lock(
+        &self,
+        go_on: &mut dyn FnMut(f64) -> ControlFlow<()>,
+    ) -> Result<MutexGuard<'_, Option<Box<dyn KnnBackend>>>, GpuError> {
         loop {
             match self.backend.try_lock() {
                 Ok(backend) => return Ok(backend),
                 Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) if cancelled.load(Ordering::Relaxed) => {
-                    return Err(GpuError::Cancelled);
-                }
+                Err(TryLockError::WouldBlock) if go_on(0.0).is_break() => return Err(GpuError::Cancelled),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(WAIT),
             }
         }

@@ -30,7 +30,7 @@ mod reference;
 mod source;
 pub mod tiles;
 
-pub use backend::{KnnBackend, Limits, Shape, Tile};
+pub use backend::{KnnBackend, Limits, Products, Shape, Tile};
 pub use detect::{Device, Found, Kind, detect};
 pub use error::GpuError;
 pub use gpu::Gpu;

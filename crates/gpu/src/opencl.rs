@@ -12,7 +12,7 @@ use opencl3::platform::get_platforms;
 use opencl3::program::Program;
 use opencl3::types::CL_BLOCKING;
 
-use crate::backend::{Limits, Shape, Tile};
+use crate::backend::{Limits, Products, Shape, Tile};
 use crate::quiet::Quiet;
 use crate::{Device, GpuError, Kind, KnnBackend};
 
@@ -191,6 +191,10 @@ impl KnnBackend for OpenCl {
         &self.device
     }
 
+    fn products(&self) -> Products {
+        Products { by: "our own kernel", slow_because: None }
+    }
+
     fn limits(&self) -> Result<Limits, GpuError> {
         Ok(self.limits)
     }
@@ -294,6 +298,11 @@ impl KnnBackend for OpenCl {
         for event in events {
             drop(Quiet::new(event.map_err(failed("start kernels"))?));
         }
+        // Drivers may keep commands back until somebody waits.
+        self.queue.flush().map_err(failed("start kernels"))
+    }
+
+    fn wait(&mut self) -> Result<(), GpuError> {
         self.finish()
     }
 
@@ -310,7 +319,11 @@ impl KnnBackend for OpenCl {
     }
 
     fn end(&mut self) {
-        self.memory = None;
+        if let Some(memory) = self.memory.take() {
+            // After an error kernels may still be at work.
+            let _ = self.finish();
+            drop(memory);
+        }
     }
 }
 

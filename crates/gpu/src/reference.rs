@@ -2,7 +2,7 @@
 use std::ops::Range;
 
 use crate::backend::EMPTY;
-use crate::{Device, GpuError, Kind, KnnBackend, Limits, Shape, Tile};
+use crate::{Device, GpuError, Kind, KnnBackend, Limits, Products, Shape, Tile};
 
 /// Compares one by one, in f64. For tests.
 pub struct Reference {
@@ -42,6 +42,10 @@ impl KnnBackend for Reference {
         &self.device
     }
 
+    fn products(&self) -> Products {
+        Products { by: "the definition", slow_because: None }
+    }
+
     fn limits(&self) -> Result<Limits, GpuError> {
         Ok(self.limits)
     }
@@ -79,6 +83,10 @@ impl KnnBackend for Reference {
             keys.sort_unstable();
             self.lists[query * k..][..k].copy_from_slice(&keys[..k]);
         }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), GpuError> {
         Ok(())
     }
 

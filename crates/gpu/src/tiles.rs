@@ -6,8 +6,7 @@
 //!       for each tile of queries: for each tile of rows: dots, select
 //! ```
 //! Where all points fit a slot there is one block, and they are uploaded once.
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::{ControlFlow, Range};
 
 use crate::backend::{Limits, Shape, Tile};
 use crate::source::Staging;
@@ -29,10 +28,15 @@ pub struct Points<'a> {
 
 /// Queries of a tile at most. The kernel that selects runs one group per query, so thousands keep a device
 /// busy; more are only reported later.
-const TILE_QUERIES: usize = 16_384;
+const TILE_QUERIES: usize = 8_192;
 
-/// Rows of a tile at most: with so many the product of a tile takes as long as it should, and half a gigabyte.
-const TILE_ROWS: usize = 8_192;
+/// Rows of a tile at most: with so many the product of a tile takes as long as it should, and half a gigabyte. Lists
+/// are read and written once per tile, so more rows are better than more queries.
+const TILE_ROWS: usize = 16_384;
+
+/// Tiles that are asked for before the first is waited for: a device needn't idle between them, and cancelling takes
+/// as long as they do. It begins with one and doubles, so that it shows early how fast the device is.
+const TILES_ASKED_MAX: usize = 8;
 
 /// A tile's sides are multiples of this but for the last ones.
 const TILE_STEP: usize = 64;
@@ -46,14 +50,16 @@ const TILE_SHARE: usize = 4;
 /// Finds the `k` nearest other points of every point, among the first `among`.
 ///
 /// `found` gets the position of the first of some points and a list of `k` positions for each of them, nearest
-/// first, [`NONE`] where there are fewer; points come in order. An error may come after some were reported.
+/// first, [`NONE`] where there are fewer; points come in order. An error may come after some were reported. `go_on` is
+/// told the part of the comparisons that is done, again and again; once one of the two breaks, nothing more is
+/// computed, and the outcome is [`GpuError::Cancelled`].
 pub fn nearest(
     backend: &mut dyn KnnBackend,
     points: &Points<'_>,
     k: usize,
     limits: Limits,
-    cancelled: &AtomicBool,
-    found: &mut dyn FnMut(usize, &[u32]),
+    go_on: &mut dyn FnMut(f64) -> ControlFlow<()>,
+    found: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
 ) -> Result<(), GpuError> {
     if points.count == 0 {
         return Ok(());
@@ -61,11 +67,18 @@ pub fn nearest(
     let among = points.among.clamp(1, points.count);
     let shape = shape(points.count, points.dim, k, limits)?;
     backend.begin(shape)?;
-    let outcome = Work { backend, shape, staging: Staging::new(points, shape.dim), cancelled }.all(
-        points.count,
-        among,
-        found,
-    );
+    let work = Work {
+        backend,
+        shape,
+        staging: Staging::new(points, shape.dim),
+        go_on,
+        pairs: points.count as f64 * among as f64,
+        pairs_asked: 0.0,
+        pairs_done: 0.0,
+        tiles_asked: 0,
+        tiles_asked_max: 1,
+    };
+    let outcome = work.all(points.count, among, found);
     backend.end();
     outcome
 }
@@ -74,7 +87,14 @@ struct Work<'a> {
     backend: &'a mut dyn KnnBackend,
     shape: Shape,
     staging: Staging<'a>,
-    cancelled: &'a AtomicBool,
+    go_on: &'a mut dyn FnMut(f64) -> ControlFlow<()>,
+    /// Comparisons: all of them, those that the device was asked for, those that it has done.
+    pairs: f64,
+    pairs_asked: f64,
+    pairs_done: f64,
+    /// Tiles that were asked for since the last wait, and how many may be.
+    tiles_asked: usize,
+    tiles_asked_max: usize,
 }
 
 impl Work<'_> {
@@ -82,7 +102,7 @@ impl Work<'_> {
         mut self,
         count: usize,
         among: usize,
-        found: &mut dyn FnMut(usize, &[u32]),
+        found: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
     ) -> Result<(), GpuError> {
         let row_blocks: Vec<Range<usize>> = chunks(0..among, self.shape.slot_points).collect();
         let mut keys = Vec::new();
@@ -106,10 +126,13 @@ impl Work<'_> {
                     }
                     keys.resize(places.len() * self.shape.k, 0);
                     self.backend.read(places.clone(), &mut keys)?;
+                    self.all_done();
                     lists.clear();
                     lists.extend(keys.iter().map(|&key| key as u32)); // the lower half; all ones is `NONE`
                     debug_assert!(lists.iter().all(|&at| at == NONE || (at as usize) < among));
-                    found(queries.start + places.start, &lists);
+                    if found(queries.start + places.start, &lists).is_break() {
+                        return Err(GpuError::Cancelled);
+                    }
                 }
             }
         }
@@ -133,8 +156,20 @@ impl Work<'_> {
                 rows_first: rows.start,
             };
             self.backend.compare(&tile)?;
+            self.pairs_asked += tile.queries.len() as f64 * tile.rows.len() as f64;
+            self.tiles_asked += 1;
+            if self.tiles_asked >= self.tiles_asked_max {
+                self.backend.wait()?;
+                self.all_done();
+                self.tiles_asked_max = TILES_ASKED_MAX.min(2 * self.tiles_asked_max);
+            }
         }
         Ok(())
+    }
+
+    fn all_done(&mut self) {
+        self.pairs_done = self.pairs_asked;
+        self.tiles_asked = 0;
     }
 
     fn upload(&mut self, slot: usize, positions: Range<usize>) -> Result<(), GpuError> {
@@ -148,8 +183,11 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), GpuError> {
-        if self.cancelled.load(Ordering::Relaxed) { Err(GpuError::Cancelled) } else { Ok(()) }
+    fn check(&mut self) -> Result<(), GpuError> {
+        match (self.go_on)(self.pairs_done / self.pairs) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(GpuError::Cancelled),
+        }
     }
 }
 
@@ -216,10 +254,11 @@ mod tests {
             &points,
             k,
             limits,
-            &AtomicBool::new(false),
+            &mut |_| ControlFlow::Continue(()),
             &mut |first, found| {
                 assert_eq!(first, all.len());
                 all.extend(found.chunks(k).map(<[u32]>::to_vec));
+                ControlFlow::Continue(())
             },
         )
         .unwrap();
@@ -308,14 +347,43 @@ mod tests {
         assert_eq!(found[0].iter().filter(|&&row| row != NONE).count(), 37);
     }
 
+    /// Both are told what they should be, and heard.
     #[test]
-    fn cancelling_ends_it() {
-        let copy = |_: usize, out: &mut [f32]| out.fill(0.0);
-        let points = Points { count: 10, among: 10, dim: 3, threads: 1, copy: &copy };
-        let limits = Limits { bytes: 1 << 20, buffer_bytes: 1 << 20 };
-        let mut backend = Reference::new(limits);
-        let outcome =
-            nearest(&mut backend, &points, 2, limits, &AtomicBool::new(true), &mut |_, _| panic!("found"));
-        assert!(matches!(outcome, Err(GpuError::Cancelled)));
+    fn what_is_done_is_told_and_a_break_ends_it() {
+        let copy = |at: usize, out: &mut [f32]| out.fill(at as f32);
+        let points = Points { count: 1000, among: 1000, dim: 3, threads: 1, copy: &copy };
+        let limits = Limits { bytes: 72 << 10, buffer_bytes: 72 << 10 };
+        let run = |parts_most: usize, found_most: usize| {
+            let (mut parts, mut found) = (Vec::new(), 0);
+            let until = |over: bool| if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            let outcome = nearest(
+                &mut Reference::new(limits),
+                &points,
+                2,
+                limits,
+                &mut |part| {
+                    parts.push(part);
+                    until(parts.len() >= parts_most)
+                },
+                &mut |_, _| {
+                    found += 1;
+                    until(found >= found_most)
+                },
+            );
+            (outcome, parts, found)
+        };
+        let (outcome, parts, all) = run(usize::MAX, usize::MAX);
+        assert!(outcome.is_ok() && all > 2);
+        assert!(parts.is_sorted() && parts[0] <= 0.0 && *parts.last().unwrap() < 1.0);
+        // The first tile alone, as soon as it is there; all that remains at the end are those of one wait.
+        let tiles = (1000f64 / 64.0).powi(2);
+        let told: Vec<f64> = parts.iter().copied().filter(|&part| part > 0.0).collect();
+        assert!(told[0] < 2.0 / tiles && *told.last().unwrap() > 1.0 - 10.0 / tiles, "{told:?}");
+        let (outcome, parts, found) = run(1, usize::MAX);
+        assert!(matches!(outcome, Err(GpuError::Cancelled)) && parts.len() == 1 && found == 0);
+        let (outcome, parts, found) = run(20, usize::MAX);
+        assert!(matches!(outcome, Err(GpuError::Cancelled)) && parts.len() == 20 && found < all);
+        let (outcome, .., found) = run(usize::MAX, 2);
+        assert!(matches!(outcome, Err(GpuError::Cancelled)) && found == 2);
     }
 }

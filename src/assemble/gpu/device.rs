@@ -1,8 +1,8 @@
 //! A GPU as graph builds see it, and which one.
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use proximadb_gpu::{Device, Found, Gpu, GpuError, K_MAX, Kind, NONE, detect};
+use proximadb_gpu::{Device, Found, Gpu, GpuError, K_MAX, Kind, NONE, Products, detect};
 
 use crate::config::GpuChoice;
 use crate::index::{NO_NEIGHBOUR, Neighbours, NeighboursError, Points};
@@ -16,22 +16,34 @@ pub(super) fn find(choice: GpuChoice) -> Result<Arc<dyn Neighbours>, String> {
         let count = found.devices.iter().filter(|device| device.kind == kind).count();
         metrics::gauge!("proximadb_gpu_devices", "kind" => kind.name()).set(count as f64);
     }
-    let Some(device) = choose(choice, &found) else {
-        let missing: Vec<String> = found.missing.iter().map(|(_, why)| why.to_string()).collect();
-        return Err(if missing.is_empty() { "no device that is a GPU".into() } else { missing.join("; ") });
-    };
-    let Device { kind, name, driver, bytes, .. } = device;
-    tracing::info!(%kind, name, driver, mib = bytes >> 20, "graphs of large segments are built on a GPU");
-    Ok(Arc::new(OnGpu::new(Gpu::new(device.clone()))))
+    let mut reasons: Vec<String> = found.missing.iter().map(|(_, why)| why.to_string()).collect();
+    for device in allowed(choice, &found) {
+        let gpu = Gpu::new(device.clone());
+        let Device { kind, name, driver, bytes, .. } = device;
+        // Now, so that no build has to wait for it, and the log says what to expect.
+        match gpu.open() {
+            Ok(Products { by, slow_because }) => {
+                let mib = bytes >> 20;
+                tracing::info!(%kind, name, driver, mib, products = by, "graphs of large segments are built on a GPU");
+                if let Some(why) = slow_because {
+                    tracing::warn!(name, why, "products on the GPU are many times slower than they could be");
+                }
+                return Ok(Arc::new(OnGpu::new(gpu)));
+            }
+            Err(error) => reasons.push(format!("{name} by {kind}: {error}")),
+        }
+    }
+    Err(if reasons.is_empty() { "no device that is a GPU".into() } else { reasons.join("; ") })
 }
 
-/// The first that the settings allow.
-fn choose(choice: GpuChoice, found: &Found) -> Option<&Device> {
-    found.devices.iter().find(|device| match choice {
+/// Those that the settings allow, the best first. A processor stands in for no card.
+fn allowed(choice: GpuChoice, found: &Found) -> impl Iterator<Item = &Device> {
+    let has_card = found.devices.iter().any(|device| device.kind == Kind::OpenCl && !device.is_processor);
+    found.devices.iter().filter(move |device| match choice {
         GpuChoice::Auto => !device.is_processor,
         GpuChoice::Off => false,
         GpuChoice::Cuda => device.kind == Kind::Cuda,
-        GpuChoice::OpenCl => device.kind == Kind::OpenCl,
+        GpuChoice::OpenCl => device.kind == Kind::OpenCl && device.is_processor != has_card,
     })
 }
 
@@ -61,12 +73,12 @@ impl Neighbours for OnGpu {
         &self,
         points: &Points<'_>,
         k: usize,
-        cancelled: &AtomicBool,
-        found: &mut dyn FnMut(usize, &[u32]),
+        go_on: &mut dyn FnMut(f64) -> ControlFlow<()>,
+        found: &mut dyn FnMut(usize, &[u32]) -> ControlFlow<()>,
     ) -> Result<(), NeighboursError> {
         let Points { count, among, dim, threads, copy } = *points;
         let points = proximadb_gpu::Points { count, among, dim, threads, copy };
-        match self.gpu.nearest(&points, k, cancelled, found) {
+        match self.gpu.nearest(&points, k, go_on, found) {
             Ok(()) => Ok(()),
             Err(GpuError::Cancelled) => Err(NeighboursError::Cancelled),
             Err(error) => Err(NeighboursError::Failed(error.into())),

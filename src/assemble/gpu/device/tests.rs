@@ -11,16 +11,19 @@ use crate::index::{
 use crate::types::{CodedSearch, Distance, GraphParams};
 
 /// A GPU, else what OpenCL makes of a processor: the code that runs is the same. `PROXIMADB_REQUIRE` may want a `gpu`,
-/// or anything for `opencl`.
+/// one by `cuda`, or anything for `opencl`.
 fn device() -> Option<Device> {
     let required = |service: &str| {
         let list = std::env::var("PROXIMADB_REQUIRE").unwrap_or_default();
         list.split(',').any(|one| one.trim() == service)
     };
     let found = detect();
-    let device = choose(GpuChoice::Auto, &found).or_else(|| choose(GpuChoice::OpenCl, &found));
+    let choices = [GpuChoice::Auto, GpuChoice::OpenCl];
+    let device = choices.into_iter().find_map(|choice| allowed(choice, &found).next());
     let is_gpu = device.is_some_and(|device| !device.is_processor);
     assert!(is_gpu || !required("gpu"), "a GPU is required, but: {found:?}");
+    let is_cuda = device.is_some_and(|device| device.kind == Kind::Cuda);
+    assert!(is_cuda || !required("cuda"), "cuda is required, but: {found:?}");
     if device.is_none() {
         assert!(!required("opencl"), "opencl is required, but: {:?}", found.missing);
         let thread = std::thread::current();
@@ -102,7 +105,7 @@ fn a_graph_built_with_a_device_finds_what_the_processors_finds() {
         let block = VectorBlock { dim: DIM, rows: data, distance };
         let folder = tempfile::tempdir().unwrap();
         let neighbours = Arc::new(OnGpu::new(Gpu::with_memory(device.clone(), bytes)));
-        let with_device = KnnBuilder { processor: processor(), neighbours };
+        let with_device = KnnBuilder { processor: processor(), neighbours, judged_after: None };
         let expected = built(&processor(), block, &folder.path().join("0.graph"));
         let found = built(&with_device, block, &folder.path().join("1.graph"));
         for ef in [20, 50, 100] {
@@ -124,7 +127,8 @@ fn a_device_that_fails_leaves_the_processors_graph() {
     let expected = std::fs::read(&path).unwrap();
     let lost = Device { index: 99, ..device.clone() };
     for gpu in [Gpu::with_memory(device, 4_096), Gpu::new(lost)] {
-        let builder = KnnBuilder { processor: processor(), neighbours: Arc::new(OnGpu::new(gpu)) };
+        let neighbours = Arc::new(OnGpu::new(gpu));
+        let builder = KnnBuilder { processor: processor(), neighbours, judged_after: None };
         built(&builder, block, &path);
         assert!(std::fs::read(&path).unwrap() == expected);
     }
@@ -145,11 +149,22 @@ fn a_processor_is_no_gpu_but_where_somebody_asks_for_it() {
     let found =
         |devices: &[&Device]| Found { devices: devices.iter().copied().cloned().collect(), missing: vec![] };
     let all = found(&[&cuda, &card, &processor]);
-    assert_eq!(choose(GpuChoice::Auto, &all), Some(&cuda));
-    assert_eq!(choose(GpuChoice::OpenCl, &all), Some(&card));
-    assert_eq!(choose(GpuChoice::Off, &all), None);
+    let of = |choice, found: &Found| allowed(choice, found).cloned().collect::<Vec<_>>();
+    // What the first can't do the second may.
+    assert_eq!(of(GpuChoice::Auto, &all), [cuda, card.clone()]);
+    assert_eq!(of(GpuChoice::OpenCl, &all), [card]);
+    assert_eq!(of(GpuChoice::Off, &all), []);
     let only = found(&[&processor]);
-    assert_eq!(choose(GpuChoice::Auto, &only), None);
-    assert_eq!(choose(GpuChoice::Cuda, &only), None);
-    assert_eq!(choose(GpuChoice::OpenCl, &only), Some(&processor));
+    assert_eq!(of(GpuChoice::Auto, &only), []);
+    assert_eq!(of(GpuChoice::Cuda, &only), []);
+    assert_eq!(of(GpuChoice::OpenCl, &only), [processor]);
+}
+
+/// The one that is asked for, opened: it says what it computes with.
+#[test]
+fn a_device_that_was_found_is_ready() {
+    let Some(device) = device() else { return };
+    let choice = if device.kind == Kind::Cuda { GpuChoice::Cuda } else { GpuChoice::OpenCl };
+    let found = find(choice).unwrap();
+    assert!(found.name().starts_with(&device.name), "{} instead of {}", found.name(), device.name);
 }
