@@ -73,7 +73,7 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         // Which flags there are is what failed, so this one is looked for by hand.
         Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
-            eprintln!("{}", json!({"error": error.to_string().trim_end()}));
+            eprintln!("{}", usage_json(&error));
             return Ended::WrongUse.into();
         }
         Err(error) => error.exit(),
@@ -101,6 +101,12 @@ pub fn run() -> ExitCode {
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     ended.into()
+}
+
+/// What is wrong with the command line, without the word that people see before it.
+fn usage_json(error: &clap::Error) -> Value {
+    let text = error.to_string();
+    json!({"error": text.strip_prefix("error: ").unwrap_or(&text).trim_end()})
 }
 
 /// Tells an error with its causes: one line each, or as one JSON object.
@@ -167,6 +173,13 @@ mod tests {
         );
         let alone = crate::assemble::StartError::Locked { path: "d".into() };
         assert_eq!(error_json(&alone).as_object().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn wrong_use_as_json_says_what_was_wrong() {
+        let error = Cli::try_parse_from(["proximadb", "serve", "--json", "--bogus"]).unwrap_err();
+        let told = usage_json(&error);
+        assert!(told["error"].as_str().unwrap().starts_with("unexpected argument '--bogus'"), "{told}");
     }
 
     #[test]
