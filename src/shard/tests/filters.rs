@@ -26,7 +26,7 @@ fn vector(seed: u32) -> Vec<f32> {
 
 fn admitted(snapshot: &Snapshot, filter: &Filter) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
-    for_each_match(snapshot, Some(filter), |row| assert!(ids.insert(row.id().to_string()))).unwrap();
+    for_each_match(snapshot, Some(filter), None, |row| assert!(ids.insert(row.id().to_string()))).unwrap();
     ids
 }
 
@@ -42,6 +42,7 @@ fn search(snapshot: &Snapshot, vector: &[f32], filter: Filter, exact: bool) -> (
         score_threshold: None,
         exact,
         ef_search: Some(16),
+        codes: Default::default(),
         read: ReadOptions::default(),
     };
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -60,7 +61,7 @@ fn search(snapshot: &Snapshot, vector: &[f32], filter: Filter, exact: bool) -> (
 #[test]
 fn equality_any_of_and_range_give_the_same_rows_and_the_same_answers() {
     let dir = tempfile::tempdir().unwrap();
-    let graph = GraphParams { m: 8, ef_construct: 40, full_scan_threshold: 100 };
+    let graph = GraphParams { m: 8, ef_construct: 40, full_scan_threshold: 100, ..GraphParams::default() };
     let config = CollectionConfig { dim: DIM as u32, graph, ..config() };
     let tuning = Tuning {
         memtable_bytes_max: 16 << 20,
@@ -69,9 +70,10 @@ fn equality_any_of_and_range_give_the_same_rows_and_the_same_answers() {
         ..tuning()
     };
     let shard = Shard::open(dir.path(), config, tuning, &MemoryBudget::unlimited()).unwrap();
-    let mut batch = WriteBatch::new(DIM);
+    let mut batch = WriteBatch::new(DIM as u32);
     for row in 0..ROWS {
-        let payload = json!({ "group": row * 5 % GROUPS, "name": format!("g{}", row * 5 % GROUPS) }).to_string();
+        let payload =
+            json!({ "group": row * 5 % GROUPS, "name": format!("g{}", row * 5 % GROUPS) }).to_string();
         batch.upsert(id(row), &vector(row), payload.into(), 0);
     }
     write(&shard, Entry { batch, ..Entry::default() });
@@ -109,7 +111,11 @@ fn equality_any_of_and_range_give_the_same_rows_and_the_same_answers() {
             assert!(right >= K - 2, "{right} of {K}");
             for other in &filters[1..] {
                 assert_eq!(admitted(&snapshot, &parse(other)), rows, "{other}");
-                assert_eq!(search(&snapshot, &vector, parse(other), false), (hits.clone(), scanned), "{other}");
+                assert_eq!(
+                    search(&snapshot, &vector, parse(other), false),
+                    (hits.clone(), scanned),
+                    "{other}"
+                );
             }
         }
     };
