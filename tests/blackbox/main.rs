@@ -18,6 +18,7 @@ mod full_disk;
 mod live_index;
 mod memory_budget;
 mod quantization;
+mod recall;
 mod recall_target;
 mod restart;
 
