@@ -29,4 +29,6 @@ mod kafka_exactly_once;
 #[cfg(feature = "kafka")]
 mod kafka_bad_records;
 #[cfg(feature = "kafka")]
+mod kafka_dry_run;
+#[cfg(feature = "kafka")]
 mod kafka_backpressure;
