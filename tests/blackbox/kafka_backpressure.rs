@@ -16,6 +16,8 @@ use crate::harness::{setting, wait_until};
 
 /// Bytes of the text in each record of the large topic.
 const TEXT_BYTES: usize = 4096;
+/// The server's `memory.limit`.
+const LIMIT_MIB: u64 = 32;
 /// What the program may hold beside its budget, and what is charged beyond it by flushes under way: as in
 /// `memory_budget`, where the figures come from.
 const BESIDE_MIB: u64 = 112;
@@ -26,7 +28,7 @@ const FLUSHES_MIB: u64 = 32;
 fn a_faster_producer_fills_the_topic_and_not_the_memory() {
     let (Some(kafka), Some(registry)) = (Kafka::shared(), Registry::shared()) else { return };
     let records = setting("PROXIMADB_BP_RECORDS", 50_000);
-    let limit = setting("PROXIMADB_BP_LIMIT_MIB", 32) << 20;
+    let limit = setting("PROXIMADB_BP_LIMIT_MIB", LIMIT_MIB) << 20;
     let settings = format!("[memory]\nlimit = \"{limit}\"\n");
     // A release has no fail points, so there the disk may be as fast as the source, and nothing is paused.
     let stalls = ("FAILPOINTS", "wal::before_sync=sleep(2500)@10;wal::before_sync=sleep(2500)@30");
@@ -50,7 +52,7 @@ fn a_faster_producer_fills_the_topic_and_not_the_memory() {
     scene.publisher().publish(&mut model, stream.take(records as usize));
     // One in ten is a delete.
     let published = records * 9 / 10 * TEXT_BYTES as u64;
-    let bound = limit + (BESIDE_MIB << 20);
+    let bound = (LIMIT_MIB + BESIDE_MIB) << 20;
     assert!(published > bound, "so small a topic may lie in memory as a whole");
     let (ends, empty) = (scene.kafka.ends(&scene.topic), scene.server.anonymous_bytes());
     act("resume");
@@ -73,7 +75,7 @@ fn a_faster_producer_fills_the_topic_and_not_the_memory() {
         most_charged as u64 >> 20
     );
     assert!(grown <= bound, "{} MiB more than when empty", grown >> 20);
-    assert!(most_charged <= (limit + (FLUSHES_MIB << 20)) as f64, "{most_charged} bytes charged");
+    assert!(most_charged <= ((LIMIT_MIB + FLUSHES_MIB) << 20) as f64, "{most_charged} bytes charged");
     assert!(pauses >= 1 || stalls.is_none(), "no partition was paused");
     wait_until("the lag to be 0", Duration::from_secs(30), || {
         (client.metric("proximadb_pipeline_lag", "") == 0.0).then_some(())

@@ -91,7 +91,8 @@ fn a_dry_run_shows_a_topics_records_and_writes_nothing() {
     assert_eq!(told.stdout.lines().last(), Some(summary.as_str()), "{}", told.stdout);
     assert_eq!(told.stdout.lines().count(), GOOD + 2 + 1, "{}", told.stdout);
 
-    // Nothing anywhere: no file beside the pipeline, no letters, no records in the topic, no offsets of the pipeline's group.
+    // Nothing anywhere: no file beside the pipeline, no letters, no records in the topic, no offsets of the
+    // pipeline's group.
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     assert_eq!(kafka.ends(&letters), BTreeMap::from([(0, 0)]));
     assert_eq!(kafka.ends(&topic).into_values().collect::<Vec<_>>(), ends.map(|end| end as i64));

@@ -1,7 +1,7 @@
 //! Exactly once: whatever is killed, in the end a collection equals its topic.
 //!
-//! The server's memtables and log files are small, so that segments are written and merged, graphs built and the log cut
-//! between the kills and during them. `PROXIMADB_EO_RECORDS` (20,000) and `PROXIMADB_EO_KILLS` (5) make it larger:
+//! The server's memtables and log files are small, so that segments are written and merged, graphs built and the log
+//! cut between the kills and during them. `PROXIMADB_EO_RECORDS` (20,000) and `PROXIMADB_EO_KILLS` (5) make it larger:
 //! `make soak` has 200,000 records and 20 kills.
 use std::time::Duration;
 
