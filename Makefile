@@ -6,7 +6,7 @@
 #   DEMO_EXIT=1        `make demo` ends after its answers instead of leaving the server up
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka build release test test-fast test-gpu check fmt bench bench-index bench-gpu clean
+.PHONY: help demo demo-kafka build release test test-fast test-gpu soak check fmt bench bench-index bench-gpu clean
 
 CARGO := scripts/cargo.sh
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -46,6 +46,12 @@ test-gpu: ## graph builds on this machine's GPU (NVIDIA's: by CUDA); fails where
 	@scripts/bootstrap.sh build
 	PROXIMADB_REQUIRE=gpu$(if $(NVIDIA),$(comma)cuda) $(CARGO) test -p proximadb-gpu --lib
 	PROXIMADB_REQUIRE=gpu$(if $(NVIDIA),$(comma)cuda) $(CARGO) test --lib assemble::gpu
+
+soak: ## exactly once through 20 kills, 2 of the broker, and a million damaged Avro records: tens of minutes
+	@scripts/bootstrap.sh test
+	PROPTEST_CASES=1000000 $(CARGO) test --workspace --lib avro_plan
+	PROXIMADB_REQUIRE=kafka PROXIMADB_EO_RECORDS=200000 PROXIMADB_EO_KILLS=20 \
+	  $(CARGO) test --workspace --test blackbox kafka_exactly_once -- --nocapture
 
 check: ## format, import rules, clippy and docs without warnings
 	@scripts/bootstrap.sh check

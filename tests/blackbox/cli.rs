@@ -8,20 +8,22 @@ use serde_json::{Value, json};
 use crate::harness::repository;
 use crate::harness::server::Server;
 
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+/// How a command ended.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Ended {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {:?}", self.stdout))
     }
 }
 
-fn run(url: &str, arguments: &[&str], stdin: &str) -> Ended {
+/// Runs the program with these arguments.
+pub fn run(url: &str, arguments: &[&str], stdin: &str) -> Ended {
     let mut child = Command::new(env!("CARGO_BIN_EXE_proximadb"))
         .args(arguments)
         .env("PROXIMADB_URL", url)

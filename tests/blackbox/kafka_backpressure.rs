@@ -1,38 +1,89 @@
 //! A producer that is faster than the disk, a slow disk, a stalled one: memory stays bounded, nothing is dropped, the
 //! lag recovers.
 //!
-//! `PROXIMADB_BP_RECORDS` (50,000), `PROXIMADB_BP_RSS_MIB` (512).
+//! `PROXIMADB_BP_RECORDS` (50,000), `PROXIMADB_BP_LIMIT_MIB` (32): with 1024 the first test must fail.
 use std::time::Duration;
 
 use serde_json::json;
 
+use crate::harness::avro::Product;
 use crate::harness::broker::{Kafka, Registry};
-use crate::harness::data::{Model, Stream};
+use crate::harness::data::{Change, Model, Stream};
 use crate::harness::disk::Disk;
 use crate::harness::scene::{DIM, NAME, Plot, Scene};
+use crate::harness::server::ALLOCATOR;
 use crate::harness::{setting, wait_until};
 
+/// Bytes of the text in each record of the large topic.
+const TEXT_BYTES: usize = 4096;
+/// The server's `memory.limit`.
+const LIMIT_MIB: u64 = 32;
+/// What the program may hold beside its budget, and what is charged beyond it by flushes under way: as in
+/// `memory_budget`, where the figures come from.
+const BESIDE_MIB: u64 = 112;
+const FLUSHES_MIB: u64 = 32;
+
+/// A topic of several times what the server may hold is there when it begins to read, and its disk stalls twice.
 #[test]
 fn a_faster_producer_fills_the_topic_and_not_the_memory() {
     let (Some(kafka), Some(registry)) = (Kafka::shared(), Registry::shared()) else { return };
-    let (records, most) =
-        (setting("PROXIMADB_BP_RECORDS", 50_000), setting("PROXIMADB_BP_RSS_MIB", 512) << 20);
-    let plot = Plot { more: "limits: {in_flight_bytes: 4MiB}", ..Plot::default() };
+    let records = setting("PROXIMADB_BP_RECORDS", 50_000);
+    let limit = setting("PROXIMADB_BP_LIMIT_MIB", LIMIT_MIB) << 20;
+    let settings = format!("[memory]\nlimit = \"{limit}\"\n");
+    // A release has no fail points, so there the disk may be as fast as the source, and nothing is paused.
+    let stalls = ("FAILPOINTS", "wal::before_sync=sleep(2500)@10;wal::before_sync=sleep(2500)@30");
+    let stalls = cfg!(debug_assertions).then_some(stalls);
+    let environment: Vec<_> = ALLOCATOR.into_iter().chain(stalls).collect();
+    let more = "limits: {in_flight_bytes: 4MiB}";
+    let plot = Plot { more, settings: &settings, environment: &environment, ..Plot::default() };
     let scene = Scene::open(kafka, registry, plot);
+    let client = scene.server.client();
+    let act = |verb: &str| client.post(&format!("/pipelines/{NAME}/{verb}"), &json!({})).result();
+    act("pause");
     let mut model = Model::default();
     // Few ids: what is kept stays small, so memory that grows is memory in flight.
-    scene.publisher().publish(&mut model, Stream::new(3, 500, DIM).take(records as usize));
-    let (ends, mut largest) = (scene.kafka.ends(&scene.topic), 0);
-    wait_until("the lag to recover", Duration::from_secs(120 + records / 500), || {
-        largest = largest.max(scene.server.resident_bytes());
-        assert!(largest <= most, "{largest} bytes resident, {most} allowed");
+    let stream = Stream::new(3, 500, DIM).map(|change| match change {
+        Change::Upsert(product) => {
+            let text = format!("{:>16}", product.n).repeat(TEXT_BYTES / 16);
+            Change::Upsert(Product { lang: text, ..product })
+        }
+        delete => delete,
+    });
+    scene.publisher().publish(&mut model, stream.take(records as usize));
+    // One in ten is a delete.
+    let published = records * 9 / 10 * TEXT_BYTES as u64;
+    let bound = (LIMIT_MIB + BESIDE_MIB) << 20;
+    assert!(published > bound, "so small a topic may lie in memory as a whole");
+    let (ends, empty) = (scene.kafka.ends(&scene.topic), scene.server.anonymous_bytes());
+    act("resume");
+    let (mut most, mut most_charged) = (0, 0.0_f64);
+    wait_until("the lag to recover", Duration::from_secs(180 + records / 200), || {
+        most = most.max(scene.server.anonymous_bytes());
+        let is_charged = |line: &str| !line.contains("_maps");
+        most_charged = most_charged.max(client.metric_where("proximadb_memory_bytes", is_charged));
         let positions = scene.positions();
         ends.iter()
             .all(|(number, end)| positions.get(number).is_some_and(|at| *at as i64 + 1 >= *end))
             .then_some(())
     });
+    let (grown, pauses) =
+        (most.saturating_sub(empty), client.metric("proximadb_source_pauses_total", "") as u64);
+    println!(
+        "{records} records of {} MiB: at most {} MiB more than when empty, {} MiB charged, {pauses} pauses",
+        published >> 20,
+        grown >> 20,
+        most_charged as u64 >> 20
+    );
+    assert!(grown <= bound, "{} MiB more than when empty", grown >> 20);
+    assert!(most_charged <= ((LIMIT_MIB + FLUSHES_MIB) << 20) as f64, "{most_charged} bytes charged");
+    assert!(pauses >= 1 || stalls.is_none(), "no partition was paused");
+    wait_until("the lag to be 0", Duration::from_secs(30), || {
+        (client.metric("proximadb_pipeline_lag", "") == 0.0).then_some(())
+    });
+    let decoded = client.metric("proximadb_stage_records_total", "stage=\"decode\"");
+    assert_eq!(decoded as u64, records, "records decoded");
+    assert!(scene.quarantine().is_empty());
     scene.assert_equals(&model);
-    println!("{records} records, at most {} MiB resident", largest >> 20);
 }
 
 /// Each sync takes a fifth of a second.
@@ -56,10 +107,8 @@ fn a_stalled_disk_pauses_partitions_serves_reads_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("disk");
     let Some(disk) = Disk::mount(&data, 512 << 20) else { return };
-    let config = folder.path().join("small.toml");
-    std::fs::write(&config, "[memory]\nlimit = \"64MiB\"\n").unwrap();
-    let environment = [("PROXIMADB_CONFIG", config.to_str().unwrap())];
-    let plot = Plot { more: "limits: {in_flight_bytes: 1MiB}", environment: &environment, ..Plot::default() };
+    let settings = "[memory]\nlimit = \"64MiB\"\n";
+    let plot = Plot { more: "limits: {in_flight_bytes: 1MiB}", settings, ..Plot::default() };
     let scene = Scene::open_at(kafka, registry, plot, folder, data);
     let (client, publisher) = (scene.server.client(), scene.publisher());
     let mut model = Model::default();

@@ -18,6 +18,7 @@ mod full_disk;
 mod live_index;
 mod memory_budget;
 mod quantization;
+mod recall;
 mod recall_target;
 mod restart;
 
@@ -27,5 +28,7 @@ mod kafka_source;
 mod kafka_exactly_once;
 #[cfg(feature = "kafka")]
 mod kafka_bad_records;
+#[cfg(feature = "kafka")]
+mod kafka_dry_run;
 #[cfg(feature = "kafka")]
 mod kafka_backpressure;

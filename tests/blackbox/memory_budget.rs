@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::http::Client;
-use crate::harness::server::Server;
+use crate::harness::server::{ALLOCATOR, Server};
 use crate::harness::{setting, wait_until};
 
 const COLLECTIONS: u64 = 12;
@@ -22,9 +22,6 @@ const WRITERS: u64 = 4;
 const BESIDE_MIB: u64 = 112;
 /// What is charged may pass the limit by flushes under way, which are never refused. Without a budget it is 100 MiB.
 const CHARGED_MIB: f64 = 64.0;
-/// As OPERATIONS.md has it for small limits: else glibc keeps more than the limit in its arenas.
-const ALLOCATOR: [(&str, &str); 3] =
-    [("MALLOC_ARENA_MAX", "4"), ("MALLOC_MMAP_THRESHOLD_", "1048576"), ("MALLOC_TRIM_THRESHOLD_", "2097152")];
 
 fn vector(number: u64) -> Vec<f64> {
     (0..DIM).map(|at| ((number * 7 + at * at) % 10) as f64).collect()

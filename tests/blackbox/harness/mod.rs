@@ -9,6 +9,7 @@ pub mod avro;
 pub mod broker;
 pub mod data;
 pub mod disk;
+pub mod grpc;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod scene;

@@ -1,6 +1,6 @@
 //! A topic of products, its schema, a pipeline and a server that makes them searchable.
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -36,13 +36,24 @@ pub struct Plot<'a> {
     pub source: &'a str,
     /// Top-level lines: `errors`, `batch`, `limits`.
     pub more: &'a str,
+    /// What `sink.create` says.
+    pub create: &'a str,
+    /// The server's settings file.
+    pub settings: &'a str,
     /// Variables of the server's environment.
     pub environment: &'a [(&'a str, &'a str)],
 }
 
+/// Settings of a server that flushes, merges and cuts its log after some hundred records, as others do after a
+/// million: what is killed must have been doing all of it.
+pub const SMALL: &str = "[memtable]\nrows_max = 500\n[log]\nfile_bytes_max = \"1MiB\"\n";
+/// The collection's part of it: graphs from some hundred rows on.
+pub const SMALL_GRAPHS: &str = "distance: l2, hnsw: {full_scan_threshold: 100}";
+
 impl Default for Plot<'_> {
     fn default() -> Self {
-        Self { source: "assignment: pinned", more: "", environment: &[] }
+        let source = "assignment: pinned";
+        Self { source, more: "", create: "distance: l2", settings: "", environment: &[] }
     }
 }
 
@@ -69,7 +80,11 @@ impl Scene {
         std::fs::create_dir(&pipelines).unwrap();
         let yaml = pipeline(&kafka, &registry, &topic, plot);
         std::fs::write(pipelines.join(format!("{NAME}.yaml")), yaml).unwrap();
-        let server = Server::start_with(&data, Some(&pipelines), plot.environment);
+        let settings = folder.path().join("settings.toml");
+        std::fs::write(&settings, plot.settings).unwrap();
+        let environment =
+            [&[("PROXIMADB_CONFIG", settings.to_str().unwrap())][..], plot.environment].concat();
+        let server = Server::start_with(&data, Some(&pipelines), &environment);
         Self { kafka, registry, topic, schema_id, server, folder, data }
     }
 
@@ -124,20 +139,35 @@ impl Scene {
         );
     }
 
-    /// Compares everything with the model: ids, vectors, payloads, the count, and that search finds some.
+    /// Compares everything with the model: ids, vectors, payloads, the count, and that searches find some, those that
+    /// scan and those that walk graphs.
     pub fn assert_equals(&self, model: &Model) {
         let client = self.server.client();
         model.assert_equals(&client.scroll_all(NAME));
         assert_eq!(client.count(NAME), model.len() as u64);
         let every = (model.len() / 20).max(1);
         for (id, product) in model.products().step_by(every) {
-            let request = json!({ "query": product.embedding, "limit": 1, "params": { "exact": true } });
-            let hits = client.post(&format!("/collections/{NAME}/points/query"), &request).result();
-            let found = hits["points"][0]["id"].as_str();
-            // Another point may have the very same vector.
-            let is_same = found == Some(id) || hits["points"][0]["score"].as_f64() == Some(0.0);
-            assert!(is_same, "{id} is not found by its own vector: {hits}");
+            for exact in [true, false] {
+                let request = json!({ "query": product.embedding, "limit": 1, "params": { "exact": exact } });
+                let hits = client.post(&format!("/collections/{NAME}/points/query"), &request).result();
+                let found = hits["points"][0]["id"].as_str();
+                // Another point may have the very same vector.
+                let is_same = found == Some(id) || hits["points"][0]["score"].as_f64() == Some(0.0);
+                assert!(is_same, "{id} is not found by its own vector, exact: {exact}: {hits}");
+            }
         }
+    }
+
+    /// That what was killed was more than a memtable and one file of the log: there are segments, some of them made
+    /// of others, and, where so much was written (`is_cut`), the log has lost its first file.
+    pub fn assert_segments_were_made(&self, is_cut: bool) {
+        let facts = self.server.client().get(&format!("/collections/{NAME}")).result();
+        assert!(facts["segments_count"].as_u64() >= Some(1), "{facts}");
+        assert!(self.server.log().contains("merged segments"), "no segments were merged");
+        let shards = self.data.join("collections");
+        let logs = walk(&shards).into_iter().filter(|file| file.extension().is_some_and(|end| end == "wal"));
+        let first = logs.filter_map(|file| file.file_stem()?.to_str()?.parse::<u64>().ok()).min();
+        assert!(!is_cut || first > Some(1), "the log was never cut: it begins with {first:?}");
     }
 
     /// What the server says of its pipelines.
@@ -196,8 +226,15 @@ pub struct Quarantined {
     pub reason: String,
 }
 
-fn pipeline(kafka: &Kafka, registry: &Registry, topic: &str, plot: Plot<'_>) -> String {
-    let (brokers, url, Plot { source, more, .. }) = (kafka.bootstrap(), registry.url(), plot);
+/// Every file below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+/// The pipeline's file.
+pub fn pipeline(kafka: &Kafka, registry: &Registry, topic: &str, plot: Plot<'_>) -> String {
+    let (brokers, url, Plot { source, more, create, .. }) = (kafka.bootstrap(), registry.url(), plot);
     let source = source.replace('\n', "\n    ");
     format!(
         "version: 1
@@ -213,7 +250,7 @@ map:
   vector: {{field: $.embedding, dim: {DIM}}}
   payload: {{include: [lang, price, n]}}
   delete_when: tombstone
-sink: {{collection: {NAME}, create: {{distance: l2}}, ack: durable}}
+sink: {{collection: {NAME}, create: {{{create}}}, ack: durable}}
 {more}
 "
     )

@@ -11,6 +11,11 @@ use super::wait_until;
 /// How long a start may take: recovery of what tests write, on a machine with two busy cores.
 const START_WAIT: Duration = Duration::from_secs(60);
 
+/// What OPERATIONS.md tells the allocator where the memory limit is small: else glibc keeps more than the limit in its
+/// arenas.
+pub const ALLOCATOR: [(&str, &str); 3] =
+    [("MALLOC_ARENA_MAX", "4"), ("MALLOC_MMAP_THRESHOLD_", "1048576"), ("MALLOC_TRIM_THRESHOLD_", "2097152")];
+
 /// `proximadb serve`.
 pub struct Server {
     child: Option<Child>,
