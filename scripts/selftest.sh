@@ -84,6 +84,7 @@ tidy() { (cd "$WORK/tree" && scripts/tidy.sh 2>&1); }
 tree
 mkdir -p "$WORK/tree/src/wal" "$WORK/tree/src/store"
 printf 'use crate::types::Lsn;\n#[cfg(test)]\nmod tests {\n    use crate::store::Segment;\n}\n' >"$WORK/tree/src/wal/mod.rs"
+printf 'pub mod wal;\n' >"$WORK/tree/src/lib.rs"
 claim "allowed imports and tests are left alone" tidy
 
 printf 'use crate::{\n    types::{Lsn, RowBatch},\n    store::Segment,\n};\n' >"$WORK/tree/src/wal/mod.rs"
@@ -93,6 +94,7 @@ printf '// see crate::store\nfn f() -> crate::store::Segment {}\n' >"$WORK/tree/
 claim "a path inside code counts, a comment does not" same "$(tidy | grep -c 'may not import')" 1
 printf 'x' >"$WORK/tree/src/surprise.rs"
 claim "a folder without a row is named" contains "$(tidy)" "src/surprise has no row"
+claim "a file that no module names is found" contains "$(tidy)" "src/surprise.rs:1:   ← no module names it"
 rm "$WORK/tree/src/surprise.rs"
 
 printf '// %0120d\n' 7 >"$WORK/tree/src/wal/mod.rs"

@@ -4,6 +4,7 @@
 #   * who may import whom: the table in docs/ARCHITECTURE.md, read from `crate::` paths outside tests
 #   * lines over 120 characters (rustfmt holds code to 110, but leaves comments alone; it can't break strings, nor do
 #     we ask for it), files over 700 lines, dbg!, todo!, ignored tests
+#   * files that no module names, which are never compiled
 #   * absolute paths of somebody's machine, in any tracked file
 set -euo pipefail
 # shellcheck source=scripts/env.sh
@@ -73,6 +74,30 @@ imports() {
   ' docs/ARCHITECTURE.md "$@"
 }
 
+# Files that no `mod` names, nor a `path = "…"`. Where Cargo looks by itself, any file is a crate's root.
+orphans() {
+  perl -e '
+    use strict; use warnings;
+    my %named;
+    for my $file (@ARGV) {
+      my ($folder, $stem) = $file =~ m{^(?:(.*)/)?(\w+)\.rs$} or next;
+      $folder //= ".";
+      my $own = $stem =~ /^(?:mod|lib|main)$/ ? $folder : "$folder/$stem";
+      open my $in, "<", $file or die "$file: $!";
+      while (<$in>) {
+        $named{"$folder/$1"} = 1 if /#\[path = "([^"]+)"\]/;
+        next unless /^\s*(?:pub(?:\([^)]*\))? )?mod (\w+);/;
+        $named{"$_/$1.rs"} = $named{"$_/$1/mod.rs"} = 1 for $folder, $own;
+      }
+    }
+    for my $file (@ARGV) {
+      next if $named{$file} || $file =~ m{(?:^|/)(?:(?:lib|main|build)\.rs$|(?:tests|benches|examples)/\w+\.rs$)} && $file !~ m{^src/};
+      next if $file =~ m{^(?:.*/)?src/(?:lib|main)\.rs$};
+      print "$file:1:\n";
+    }
+  ' "$@"
+}
+
 bad=0
 report() { # MESSAGE, with FILE:LINE:… on standard input
   local line
@@ -85,6 +110,7 @@ report() { # MESSAGE, with FILE:LINE:… on standard input
 imports "${RUST[@]}" || bad=1
 report "longer than 120" < <(perl -CSD -ne 'chomp; print "$ARGV:$.: ", length, " characters\n" if length > 120 && (m{^\s*//} || !/"/); close ARGV if eof' "${RUST[@]}")
 report "over 700 lines: is there a second idea in it?" < <(wc -l "${RUST[@]}" | awk '$2 != "total" && $1 > 700 { print $2 ":" $1 ":" }')
+report "no module names it: it is never compiled" < <(orphans "${RUST[@]}")
 report "unfinished" < <(grep -nHE '\b(dbg|todo|unimplemented)!\s*\(' "${RUST[@]}" | grep -vE '^[^:]+:[0-9]+:\s*//')
 report "a test that never runs proves nothing" < <(grep -nHE '#\[ignore' "${RUST[@]}")
 # Written in two parts, so that this line doesn't find itself.
