@@ -13,21 +13,24 @@ const DISTANCES: usize = 256;
 
 /// Distances to rows that aren't cached, per candidate (`ef`) of each row, that take as long as its insertion: walk,
 /// pruning and links back. Measured, see decision 17.
-const DISTANCES_PER_CANDIDATE: f64 = 40.0;
+const DISTANCES_PER_CANDIDATE: f64 = 30.0;
 
 /// How long the processor would take to insert `rows` into an empty graph, about.
 pub(super) fn processor_takes(build: &mut Build<'_>, rows: &[u32]) -> Duration {
     let (space, ef) = (build.space, build.ef as f64);
     let threads = build.workers.len() as f64;
     let Some(worker) = build.workers.first_mut() else { return Duration::ZERO };
-    let (mut measured, mut out) = (0, vec![0.0; DISTANCES]);
-    let started = Instant::now();
+    let mut out = vec![0.0; DISTANCES];
+    let mut seconds = Vec::with_capacity(AIMS);
     for ids in rows.chunks(DISTANCES).take(AIMS) {
+        let started = Instant::now();
         space.aim_by_code(&mut worker.probe, ids[0]);
         space.distances(&worker.probe, ids, &mut out[..ids.len()]);
-        measured += ids.len();
+        seconds.push(started.elapsed().as_secs_f64() / ids.len() as f64);
     }
-    let one = started.elapsed().as_secs_f64() / measured.max(1) as f64;
+    // The median: others may take the core in between, for longer than all of this takes.
+    seconds.sort_unstable_by(f64::total_cmp);
+    let one = seconds.get(seconds.len() / 2).copied().unwrap_or(0.0);
     Duration::from_secs_f64(one * DISTANCES_PER_CANDIDATE * ef * rows.len() as f64 / threads)
 }
 
