@@ -12,8 +12,8 @@ const AIMS: usize = 64;
 const DISTANCES: usize = 256;
 
 /// Distances to rows that aren't cached, per candidate (`ef`) of each row, that take as long as its insertion: walk,
-/// pruning and links back. Measured, see decision 17.
-const DISTANCES_PER_CANDIDATE: f64 = 30.0;
+/// pruning and links back. Measured: 30 where rows are long, 50 where they are short (docs/benchmarks.md).
+const DISTANCES_PER_CANDIDATE: f64 = 40.0;
 
 /// How long the processor would take to insert `rows` into an empty graph, about.
 pub(super) fn processor_takes(build: &mut Build<'_>, rows: &[u32]) -> Duration {

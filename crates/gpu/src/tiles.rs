@@ -34,8 +34,12 @@ const TILE_QUERIES: usize = 8_192;
 /// are read and written once per tile, so more rows are better than more queries.
 const TILE_ROWS: usize = 16_384;
 
-/// Tiles that are asked for before the first is waited for: a device needn't idle between them, and cancelling takes
-/// as long as they do. It begins with one and doubles, so that it shows early how fast the device is.
+/// Rows of the first tile, each of which is waited for until they are as many as may be, doubling: it shows early how
+/// fast the device is.
+const TILE_ROWS_FIRST: usize = 1024;
+
+/// Tiles that are asked for before the first is waited for, doubling, too: a device needn't idle between them, and
+/// cancelling takes as long as they do.
 const TILES_ASKED_MAX: usize = 8;
 
 /// A tile's sides are multiples of this but for the last ones.
@@ -75,6 +79,7 @@ pub fn nearest(
         pairs: points.count as f64 * among as f64,
         pairs_asked: 0.0,
         pairs_done: 0.0,
+        tile_rows: shape.tile_rows.min(TILE_ROWS_FIRST),
         tiles_asked: 0,
         tiles_asked_max: 1,
     };
@@ -92,6 +97,8 @@ struct Work<'a> {
     pairs: f64,
     pairs_asked: f64,
     pairs_done: f64,
+    /// Rows of a tile by now.
+    tile_rows: usize,
     /// Tiles that were asked for since the last wait, and how many may be.
     tiles_asked: usize,
     tiles_asked_max: usize,
@@ -146,8 +153,11 @@ impl Work<'_> {
         row_slot: usize,
         rows: &Range<usize>,
     ) -> Result<(), GpuError> {
-        for places in chunks(0..rows.len(), self.shape.tile_rows) {
+        let mut start = 0;
+        while start < rows.len() {
             self.check()?;
+            let places = start..rows.len().min(start + self.tile_rows);
+            start = places.end;
             let tile = Tile {
                 queries: queries.clone(),
                 queries_first,
@@ -161,7 +171,10 @@ impl Work<'_> {
             if self.tiles_asked >= self.tiles_asked_max {
                 self.backend.wait()?;
                 self.all_done();
-                self.tiles_asked_max = TILES_ASKED_MAX.min(2 * self.tiles_asked_max);
+                match self.tile_rows == self.shape.tile_rows {
+                    true => self.tiles_asked_max = TILES_ASKED_MAX.min(2 * self.tiles_asked_max),
+                    false => self.tile_rows = self.shape.tile_rows.min(2 * self.tile_rows),
+                }
             }
         }
         Ok(())
