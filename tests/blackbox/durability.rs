@@ -46,7 +46,7 @@ impl Written {
 }
 
 fn is_stream(writer: u64) -> bool {
-    writer % STREAMS == 0
+    writer.is_multiple_of(STREAMS)
 }
 
 /// Every write has a vector of its own.

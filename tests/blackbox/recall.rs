@@ -124,6 +124,9 @@ impl<'a> Truth<'a> {
     }
 }
 
+/// A filter: its name, as it is asked for, and which rows match it.
+type Case<'a> = (&'static str, Value, &'a dyn Fn(usize) -> bool);
+
 struct Rest<'a>(&'a Client);
 
 impl Rest<'_> {
@@ -217,7 +220,7 @@ fn answers_on_real_data_are_right_over_both_doors_and_under_filters() {
     let rest = Rest(server.client());
     let value = |key: &str, value: Value| json!({ "key": key, "match": { "value": value } });
     let range = |key: &str, bounds: Value| json!({ "key": key, "range": bounds });
-    let filters: [(&str, Value, &dyn Fn(usize) -> bool); 6] = [
+    let filters: [Case<'_>; 6] = [
         ("1 %", json!({ "must": [value("bucket", json!(7))] }), &|row| passages.buckets[row] == 7),
         ("10 %", json!({ "must": [range("bucket", json!({ "gte": 20, "lt": 30 }))] }), &|row| {
             (20..30).contains(&passages.buckets[row])
