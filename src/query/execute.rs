@@ -208,7 +208,7 @@ fn matching(filter: Option<&Filter>, view: &dyn PayloadView) -> Result<Option<Ro
 }
 
 /// All rows of a snapshot that are visible and match, block by block and segment by segment; up to the deadline, which
-/// is looked at every [`ROWS_PER_LOOK`] rows.
+/// is looked at every thousand rows or so.
 pub fn for_each_match(
     snapshot: &Snapshot,
     filter: Option<&Filter>,
