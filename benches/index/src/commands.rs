@@ -108,7 +108,8 @@ impl Session {
             None => Err("no such query".into()),
         };
         // Fewer than all where they are compared with searches of so many: they share more of the caches.
-        let count = command["queries"].as_u64().map_or(queries.len(), |count| queries.len().min(count as usize));
+        let count =
+            command["queries"].as_u64().map_or(queries.len(), |count| queries.len().min(count as usize));
         measured(command, path, count, want.k, call, || None)
     }
 
