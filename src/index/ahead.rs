@@ -71,9 +71,11 @@ fn pieces(mut rows: Vec<u32>, gap: usize) -> Vec<Range<usize>> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use proximadb_kernels::map::{Map, as_f32s};
+    use proximadb_kernels::map::{Map, as_f32s, f32s_as_bytes};
 
-    use crate::types::Distance;
+    use crate::index::test_data::Data;
+    use crate::index::{BuildControl, Graph, GraphBuilder, IndexBuilder, IndexQuery, VectorIndex};
+    use crate::types::{CodedSearch, Distance, GraphParams};
 
     #[test]
     fn rows_that_are_near_each_other_are_one_piece() {
@@ -98,6 +100,67 @@ mod tests {
         let cold = VectorBlock { rows: as_f32s(map.bytes()).unwrap(), ..warm };
         assert!(vectors(cold, [700, 900, 40].into_iter()));
         assert!(cold.row(700).iter().all(|component| *component == 0.0));
+    }
+
+    /// Takes a file that nobody maps out of the page cache.
+    fn forget(path: &std::path::Path) {
+        let from = format!("if={}", path.display());
+        let dd = std::process::Command::new("dd")
+            .args([&from, "iflag=nocache", "count=0", "status=none"])
+            .status();
+        assert!(dd.unwrap().success());
+    }
+
+    #[test]
+    fn a_graph_is_cold_for_as_long_as_its_vectors_are_on_the_disk() {
+        const ROWS: usize = 600;
+        const DIM: usize = 1024;
+        let component = |at: usize| ((at * 2_654_435_761) % 8_191) as f32 / 8_191.0;
+        let data = Data { dim: DIM, rows: (0..ROWS * DIM).map(component).collect(), distance: Distance::L2 };
+        let folder = tempfile::tempdir().unwrap();
+        let (path, vectors) = (folder.path().join("0.graph"), folder.path().join("0.vec"));
+        let builder = GraphBuilder { params: GraphParams::default(), threads: 1, seed: 1 };
+        builder.build(data.block(), &path, &BuildControl::default()).unwrap();
+        let graph = Graph::open(&path).unwrap();
+        std::fs::write(&vectors, f32s_as_bytes(&data.rows).unwrap()).unwrap();
+        std::fs::File::open(&vectors).unwrap().sync_all().unwrap();
+        for round in 0..4 {
+            forget(&vectors);
+            let map = Map::open(&vectors).unwrap();
+            let block = VectorBlock { rows: as_f32s(map.bytes()).unwrap(), ..data.block() };
+            if is_resident(block.row(300)) {
+                return eprintln!("SKIP: what a graph asks for ahead needs a file system on a disk");
+            }
+            let query = IndexQuery {
+                vector: data.block().row(17 + round),
+                k: 10,
+                ef_search: 128,
+                matching: None,
+                alive: &|_| true,
+                alive_rows: ROWS,
+                codes: CodedSearch::default(),
+                deadline: None,
+            };
+            let found = graph.search(block, &query).unwrap().rows;
+            assert!(graph.warmth.is_cold(), "after round {round}");
+            assert_eq!(found, graph.search(data.block(), &query).unwrap().rows);
+            // What lies in memory is warm again by now, but others may be searching the file.
+            graph.warmth.set(true);
+        }
+        let query = IndexQuery {
+            vector: data.block().row(5),
+            k: 10,
+            ef_search: 128,
+            matching: None,
+            alive: &|_| true,
+            alive_rows: ROWS,
+            codes: CodedSearch::default(),
+            deadline: None,
+        };
+        for _ in 0..2 {
+            graph.search(data.block(), &query).unwrap();
+        }
+        assert!(!graph.warmth.is_cold());
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct Graph {
     file: GraphFile,
     twins: Twins,
     /// Of the vectors that it was searched with.
-    warmth: Warmth,
+    pub(super) warmth: Warmth,
 }
 
 impl Graph {

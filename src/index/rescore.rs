@@ -136,7 +136,9 @@ impl<'a> Rescore<'a> {
                 // First for those that give a bound, then for all that may lie within it.
                 let wanted = if from == 0 { chunk } else { &found[from..] };
                 asked_for = from + wanted.len();
-                is_cold = ahead::vectors(self.block, wanted.iter().filter(within).map(|near| near.row()));
+                let had_to = ahead::vectors(self.block, wanted.iter().filter(within).map(|near| near.row()));
+                // That nothing lies within the bound doesn't say that the next search will find all in memory.
+                is_cold = had_to || from > 0;
             }
             distances.resize(ids.len(), 0.0);
             let begun = self.warmth.map(|_| Instant::now());
